@@ -1,0 +1,137 @@
+"""What the recorder notes while a flow runs: plain slotted data, no behaviour, no I/O.
+
+One `Record` per visit of a node (or flow, batch item, traced function), with its phases inside.
+Spans are made from records later, off the event loop (`tracing.store`).
+
+Times are nanoseconds of `time.perf_counter_ns`, so that a changed wall clock cannot bend a trace;
+`Trace.wall` turns them into Unix time. Ids are plain integers and fixed when the record starts, so
+that whatever the user opens inside has its right parent at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+COMPLETED: Final = "completed"
+FAILED: Final = "failed"
+CANCELLED: Final = "cancelled"
+TIMED_OUT: Final = "timed_out"
+HALTED: Final = "halted"
+OUTCOMES: Final = (COMPLETED, FAILED, CANCELLED, TIMED_OUT, HALTED)
+"""How a finished record ended. Open ones are `RUNNING`, or `INTERRUPTED` once their process is gone."""
+
+RUNNING: Final = "running"
+INTERRUPTED: Final = "interrupted"
+
+_MASK: Final = (1 << 64) - 1
+_STRIDE: Final = 0x9E3779B97F4A7C15  # 2**64 / golden ratio, odd: multiples do not meet for 2**64 steps
+
+
+class Failure(NamedTuple):
+    """An exception as data: it keeps no frame and no object of the program alive."""
+
+    type: str
+    message: str
+    frames: tuple[tuple[str, int, str], ...] = ()
+    """File, line and function of each traceback entry, outermost first."""
+
+
+@dataclass(slots=True, eq=False)
+class Trace:
+    """What every record of one trace shares; nothing in it changes once the root has started."""
+
+    trace_id: int
+    name: str
+    wall_ns: int
+    """Unix time, in nanoseconds, at the moment `clock_ns`."""
+    clock_ns: int
+    session_id: str | None = None
+    user_id: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def wall(self, clock_ns: int) -> int:
+        """Return the Unix time, in nanoseconds, of a moment of the monotonic clock."""
+        return self.wall_ns + clock_ns - self.clock_ns
+
+
+class Phase:
+    """One `prep`, attempt of `exec`, `fallback`, `post` or suspension inside a record."""
+
+    __slots__ = ("attempt", "end", "error", "kind", "note", "outcome", "start", "wait")
+
+    def __init__(self, kind: str, start: int, attempt: int = 0) -> None:
+        self.kind = kind
+        self.attempt = attempt
+        """0-based number of the attempt, for `exec` only."""
+        self.start = start
+        self.end: int | None = None
+        self.outcome: str | None = None
+        self.error: Failure | None = None
+        self.wait: float | None = None
+        """Seconds the engine waits after this failed attempt before the next; None: no next one."""
+        self.note: str | None = None
+        """Why the node is suspended, for `suspended` only."""
+
+
+class Record:
+    """One visit of a node, flow, batch item or traced function."""
+
+    __slots__ = (
+        "attributes",
+        "end",
+        "error",
+        "index",
+        "input",
+        "kind",
+        "name",
+        "outcome",
+        "output",
+        "parent_id",
+        "phases",
+        "size",
+        "span_id",
+        "start",
+        "trace",
+    )
+
+    def __init__(
+        self,
+        trace: Trace,
+        span_id: int,
+        parent_id: int | None,
+        kind: str,
+        name: str,
+        start: int,
+        index: int | None = None,
+    ) -> None:
+        self.trace = trace
+        self.span_id = span_id
+        self.parent_id = parent_id
+        """None for the root of the trace."""
+        self.kind = kind
+        """flow, node, item, workflow, function or span."""
+        self.name = name
+        self.start = start
+        self.index = index
+        """Place in its batch, for items."""
+        self.end: int | None = None
+        self.outcome: str | None = None
+        self.error: Failure | None = None
+        self.input: bytes | None = None
+        """JSON, as `encode` made it; None: not recorded."""
+        self.output: bytes | None = None
+        self.phases: list[Phase] = []
+        self.attributes: dict[str, Any] | None = None
+        self.size = 0
+        """Bytes of content that the buffer accounts for."""
+
+
+def phase_id(span_id: int, ordinal: int) -> int:
+    """Return the span id of phase number *ordinal* (0-based) of the record *span_id*.
+
+    It follows from the record's own id, so the recorder and every later reader agree on it
+    without storing it. Never 0, which OpenTelemetry calls invalid.
+    """
+    return (span_id + (ordinal + 1) * _STRIDE) & _MASK or 1
