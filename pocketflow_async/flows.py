@@ -1,0 +1,349 @@
+"""Flows: go from node to node by the actions that they return."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
+
+from pocketflow_async._typing import Generic, Posted, Prepared
+from pocketflow_async.batch import entries
+from pocketflow_async.check import Problem, problems
+from pocketflow_async.copying import fresh
+from pocketflow_async.errors import (
+    FlowTimeoutError,
+    InvalidFlowError,
+    UnknownActionError,
+    UseRunAsyncError,
+)
+from pocketflow_async.graph import mermaid
+from pocketflow_async.hooks import Hooks, Kind, Step, active, watched
+from pocketflow_async.limits import Limits
+from pocketflow_async.nodes import AsyncNode, BaseNode, name_of, visit, visit_async
+from pocketflow_async.options import FlowKeywords, FlowOptions, ParallelFlowKeywords, options
+from pocketflow_async.scatter import scatter
+from pocketflow_async.threads import in_thread, run_in_thread, visit_in_thread
+from pocketflow_async.trail import note, passing
+
+_DEFAULTS = FlowOptions()
+
+
+def _copy(node: Any) -> Any:
+    """Return the copy a visit runs on, or None where the flow ends.
+
+    PocketFlow ends at anything falsy; a node stays a node whatever its own `__bool__` says.
+    """
+    if node is None or (not isinstance(node, BaseNode) and not node):
+        return None
+    return fresh(node)
+
+
+class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
+    """A flow of synchronous nodes. It is a node itself, so flows nest.
+
+    Args:
+        start: The first node. Without one, running does nothing.
+        name: Name in traces, errors and diagrams; the class's name when left out.
+        max_steps: How many nodes one run may visit, nested flows' own nodes not counted.
+        timeout: Seconds one run may take. An AsyncFlow is cancelled at that moment; a Flow notices
+            when the node at work has come back.
+        ends: Actions that end the flow on purpose, so that no warning is given for them.
+        strict: Validate before each run, and raise for an action that leads nowhere.
+        merge_params: Nodes keep params of their own under those of the flow: `{**flow, **node}`.
+    """
+
+    start_node: Any
+    _kind: ClassVar[Kind] = "flow"
+    _keywords: ClassVar[type[Any]] = FlowKeywords
+
+    def __init__(self, start: Any = None, **given: Unpack[FlowKeywords]) -> None:
+        super().__init__()
+        self.start_node = start
+        if given:
+            self._options = options(FlowOptions, self, self._keywords, given)
+
+    def start(self, start: Any) -> Any:
+        """Set the first node; return it."""
+        self.start_node = start
+        return start
+
+    def get_next_node(self, curr: Any, action: Any) -> Any:
+        """Return the successor of *curr* for *action*, or None where the flow ends."""
+        successors = curr.successors
+        following = successors.get(action or "default")
+        if following is None or not (isinstance(following, BaseNode) or following):
+            if successors:
+                self._ended(curr, action)
+            return None
+        return following
+
+    def _ended(self, curr: Any, action: Any) -> None:
+        chosen = self._options
+        if chosen is not None:
+            if (action or "default") in chosen.ends:
+                return
+            if chosen.strict:
+                raise UnknownActionError(name_of(curr), action, list(curr.successors))
+        warnings.warn(f"Flow ends: '{action}' not found in {list(curr.successors)}")  # noqa: B028
+
+    def post(self, shared: Any, prep_res: Prepared, exec_res: Any) -> Posted:
+        """Return what the run of the flow gives; by default the last node's action."""
+        return exec_res  # type: ignore[no-any-return]
+
+    def validate(self) -> list[Problem]:
+        """List what looks wrong with the graph: dead ends, unreachable nodes, unknown successors.
+
+        What a node may return is read from its source where there is some; nothing is run.
+        """
+        return problems(self)
+
+    def to_mermaid(self) -> str:
+        """Return the graph as the text of a Mermaid flowchart, nested flows as subgraphs."""
+        return mermaid(self)
+
+    def _checked(self) -> FlowOptions:
+        """Return the options; a strict flow is validated first."""
+        chosen: FlowOptions = self._options or _DEFAULTS
+        if chosen.strict and (found := self.validate()):
+            raise InvalidFlowError(name_of(self), found)
+        return chosen
+
+    def _orch(self, shared: Any, params: dict[str, Any] | None = None) -> Any:
+        node, action = _copy(self.start_node), None
+        shares = params or {**self.params}
+        hooks = active()
+        if hooks is not None or self._options is not None:
+            return self._guarded(node, shared, shares, hooks)
+        while node is not None:
+            node.set_params(shares)
+            action = node._run(shared)
+            node = _copy(self.get_next_node(node, action))
+        return action
+
+    def _guarded(self, node: Any, shared: Any, shares: dict[str, Any], hooks: Hooks | None) -> Any:
+        """Do what `_orch` does, watched, and within the flow's limits."""
+        limits = Limits(name_of(self), self._options or _DEFAULTS, timed=True)
+        action = None
+        while node is not None:
+            limits.step(node)
+            node.set_params(limits.params(node, shares))
+            action = visit(node, shared, hooks)
+            limits.done(node, action)
+            node = _copy(self.get_next_node(node, action))
+        return action
+
+    def _run(self, shared: Any) -> Any:
+        return self._phases(shared, active())[0]
+
+    def _work(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
+        """Run the graph; return what post gets as prep and as exec result."""
+        return prepared, self._orch(shared)
+
+    def _phases(self, shared: Any, hooks: Hooks | None) -> tuple[Any, Any]:
+        name = name_of(self)
+        if self._options is not None:
+            self._checked()
+        phase = "prep"
+        try:
+            step = Step("prep", name, self, shared)
+            with watched(step, hooks):
+                step.result = self.prep(shared)
+            phase = "nodes"
+            prepared, result = self._work(shared, step.result)
+            phase = "post"
+            step = Step("post", name, self, result)
+            with watched(step, hooks):
+                step.result = self.post(shared, prepared, result)
+        except BaseException as error:
+            _left(error, self, name, phase)
+            raise
+        return step.result, result
+
+
+def _left(error: BaseException, flow: object, name: str, phase: str) -> None:
+    """Say on *error* that it leaves *flow*: from a node of it, or from its own prep or post."""
+    if phase != "nodes":
+        note(error, flow, name, phase)
+    passing(error, name)
+
+
+class BatchFlow(Flow[Prepared, Posted], Generic[Prepared, Posted]):
+    """A flow that runs once for each dict of params that prep returns, one after the other."""
+
+    def _work(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
+        rounds = entries(prepared)
+        hooks = active()
+        for index, params in enumerate(rounds):
+            merged = {**self.params, **params}
+            if hooks is None:
+                self._orch(shared, merged)
+                continue
+            step = Step("item", name_of(self), self, merged, index=index)
+            with watched(step, hooks):
+                step.result = self._orch(shared, merged)
+        return ([] if rounds == () else rounds), None
+
+
+class AsyncFlow(
+    Flow[Prepared, Posted], AsyncNode[Prepared, Any, Posted], Generic[Prepared, Posted]
+):
+    """A flow of asynchronous and synchronous nodes.
+
+    Takes the arguments of `Flow`. Synchronous nodes run on the event loop's own thread, unless
+    they were made with `in_thread=True`. Between a node's post and the next node's prep nothing
+    suspends. Any number of runs of one flow object may go on at once.
+    """
+
+    if TYPE_CHECKING:
+
+        def __init__(self, start: Any = None, **given: Unpack[FlowKeywords]) -> None: ...
+
+    async def post_async(self, shared: Any, prep_res: Prepared, exec_res: Any) -> Posted:
+        """Return what the run of the flow gives; by default the last node's action."""
+        return exec_res  # type: ignore[no-any-return]
+
+    def run(self, shared: Any) -> Any:
+        """Refuse: the work is asynchronous.
+
+        Raises:
+            UseRunAsyncError: Always.
+        """
+        raise UseRunAsyncError(name_of(self))
+
+    def _run(self, shared: Any) -> Any:
+        raise UseRunAsyncError(name_of(self))
+
+    def _orch(self, shared: Any, params: dict[str, Any] | None = None) -> Any:
+        raise UseRunAsyncError(name_of(self))
+
+    async def _orch_async(self, shared: Any, params: dict[str, Any] | None = None) -> Any:
+        node, action = _copy(self.start_node), None
+        shares = params or {**self.params}
+        hooks = active()
+        if hooks is not None or self._options is not None:
+            return await self._guarded_async(node, shared, shares, hooks)
+        while node is not None:
+            node.set_params(shares)
+            if isinstance(node, AsyncNode):
+                action = await node._run_async(shared)
+            elif in_thread(node):
+                action = await run_in_thread(node, shared)
+            else:
+                action = node._run(shared)
+            node = _copy(self.get_next_node(node, action))
+        return action
+
+    async def _guarded_async(
+        self, node: Any, shared: Any, shares: dict[str, Any], hooks: Hooks | None
+    ) -> Any:
+        """Do what `_orch_async` does, watched, and within the flow's limits."""
+        limits = Limits(name_of(self), self._options or _DEFAULTS)
+        action = None
+        while node is not None:
+            limits.step(node)
+            node.set_params(limits.params(node, shares))
+            if isinstance(node, AsyncNode):
+                action = await visit_async(node, shared, hooks)
+            elif in_thread(node):
+                action = await visit_in_thread(node, shared, hooks)
+            else:
+                action = visit(node, shared, hooks)
+            limits.done(node, action)
+            node = _copy(self.get_next_node(node, action))
+        return action
+
+    async def _run_async(self, shared: Any) -> Any:
+        return (await self._phases_async(shared, active()))[0]
+
+    async def _work_async(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
+        """Run the graph; return what post gets as prep and as exec result."""
+        return prepared, await self._orch_async(shared)
+
+    async def _phases_async(self, shared: Any, hooks: Hooks | None) -> tuple[Any, Any]:
+        if self._options is None:
+            return await self._in_order(shared, hooks)
+        seconds = self._checked().timeout
+        if seconds is None:
+            return await self._in_order(shared, hooks)
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await self._in_order(shared, hooks)
+        except TimeoutError as error:
+            if limit.expired():
+                raise FlowTimeoutError(name_of(self), seconds) from error
+            raise
+
+    async def _in_order(self, shared: Any, hooks: Hooks | None) -> tuple[Any, Any]:
+        name = name_of(self)
+        phase = "prep"
+        try:
+            step = Step("prep", name, self, shared)
+            with watched(step, hooks):
+                step.result = await self.prep_async(shared)
+            phase = "nodes"
+            prepared, result = await self._work_async(shared, step.result)
+            phase = "post"
+            step = Step("post", name, self, result)
+            with watched(step, hooks):
+                step.result = await self.post_async(shared, prepared, result)
+        except BaseException as error:
+            _left(error, self, name, phase)
+            raise
+        return step.result, result
+
+    async def _round(
+        self, shared: Any, index: int, params: dict[str, Any], hooks: Hooks | None
+    ) -> Any:
+        if hooks is None:
+            return await self._orch_async(shared, params)
+        step = Step("item", name_of(self), self, params, index=index)
+        with watched(step, hooks):
+            step.result = await self._orch_async(shared, params)
+        return step.result
+
+
+class AsyncBatchFlow(
+    AsyncFlow[Prepared, Posted], BatchFlow[Prepared, Posted], Generic[Prepared, Posted]
+):
+    """An AsyncFlow that runs once for each dict of params, one after the other."""
+
+    async def _work_async(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
+        rounds = entries(prepared)
+        for index, params in enumerate(rounds):
+            await self._round(shared, index, {**self.params, **params}, active())
+        return ([] if rounds == () else rounds), None
+
+
+class AsyncParallelBatchFlow(
+    AsyncFlow[Prepared, Posted], BatchFlow[Prepared, Posted], Generic[Prepared, Posted]
+):
+    """An AsyncFlow that runs once for each dict of params, all at once.
+
+    When a round fails, the others are cancelled and awaited before its error is raised.
+
+    Args:
+        start: The first node.
+        concurrency: How many rounds may run at once; None: all. Then `prep_async` may return an
+            iterator or async iterator, which is read only as far as there is room.
+        on_error: "raise", or "collect": go on, and give post a list of the rounds' last actions
+            with the exception in place of a failed one (else post gets None, as in PocketFlow).
+        **given: The other options of `Flow`.
+    """
+
+    _keywords: ClassVar[type[Any]] = ParallelFlowKeywords
+
+    if TYPE_CHECKING:
+
+        def __init__(self, start: Any = None, **given: Unpack[ParallelFlowKeywords]) -> None: ...
+
+    async def _work_async(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
+        rounds = entries(prepared)
+        chosen = self._options or _DEFAULTS
+        hooks = active()
+
+        async def one(index: int, params: Any) -> Any:
+            return await self._round(shared, index, {**self.params, **params}, hooks)
+
+        actions = await scatter(one, rounds, chosen.concurrency, chosen.on_error, "round")
+        kept = actions if chosen.on_error == "collect" else None
+        return ([] if rounds == () else rounds), kept

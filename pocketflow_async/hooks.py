@@ -1,0 +1,275 @@
+"""The seam: what the engine tells about its work, and who may stop it.
+
+The engine describes each unit of work as a `Step`. *Observers* watch: whatever they raise is logged
+and dropped, so a result never depends on being watched. *Gates* decide: what they raise stops the
+step. Both are held, immutable, in one ContextVar, which tasks and threads started by asyncio
+inherit. When it is empty the engine takes its plain path.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+logger = logging.getLogger(__name__)
+
+Kind: TypeAlias = Literal[
+    "flow", "node", "prep", "exec", "post", "fallback", "item", "workflow", "suspended"
+]
+
+
+class Step:
+    """One unit of engine work, handed to observers and gates.
+
+    Attributes:
+        kind: What it is. `flow`, `node` and `workflow` hold `prep`, `exec`, `fallback` and `post`;
+            a batch holds `item` steps, which hold `exec` again. There is one `exec` per attempt.
+        name: Name of the node or flow; the reason for `suspended`.
+        source: The node or flow object at work (the visit's own copy), or None.
+        input: `shared` for flows and prep, the prep result for exec and fallback, the exec result
+            for post, the item or its params for `item`.
+        attempt: 0-based number of the attempt, for exec.
+        attempts: How many attempts the node may make in all, for exec and fallback.
+        index: 0-based place in the batch, for `item`.
+        result: What the step returned; set before the observer's context manager is left, and only
+            when nothing was raised.
+        wait: Seconds until the next attempt after this one failed; None if there is none.
+        refusal: What a gate raised to stop this step.
+    """
+
+    __slots__ = (
+        "attempt",
+        "attempts",
+        "index",
+        "input",
+        "kind",
+        "name",
+        "refusal",
+        "result",
+        "source",
+        "wait",
+    )
+
+    def __init__(
+        self,
+        kind: Kind,
+        name: str,
+        source: object = None,
+        input: Any = None,
+        attempt: int = 0,
+        attempts: int = 1,
+        index: int | None = None,
+    ) -> None:
+        self.kind: Kind = kind
+        self.name = name
+        self.source = source
+        self.input = input
+        self.attempt = attempt
+        self.attempts = attempts
+        self.index = index
+        self.result: Any = None
+        self.wait: float | None = None
+        self.refusal: BaseException | None = None
+
+    def __repr__(self) -> str:
+        """Name the step without its contents, which may be large or secret."""
+        place = "" if self.index is None else f"[{self.index}]"
+        return f"<Step {self.kind} {self.name}{place} attempt {self.attempt}>"
+
+
+Observer: TypeAlias = Callable[[Step], AbstractContextManager[object] | None]
+"""Called as a step begins; the context manager is entered in the step's own task, so what it sets
+in a ContextVar is seen by the user's code inside. None: not interested."""
+
+Gate: TypeAlias = Callable[[Step], Awaitable[None] | None]
+"""Called before each flow, node and attempt; raises to stop it. Under `run()` it must be plain."""
+
+
+class Hooks(NamedTuple):
+    """The observers and gates of a context."""
+
+    observers: tuple[Observer, ...] = ()
+    gates: tuple[Gate, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Return whether anybody watches or guards."""
+        return bool(self.observers or self.gates)
+
+
+_NOBODY = Hooks()
+_hooks: ContextVar[Hooks | None] = ContextVar("pocketflow_hooks", default=None)
+
+active = _hooks.get
+"""Return the hooks of the current context, or None when there are none (the plain path)."""
+
+
+@contextmanager
+def observing(observer: Observer) -> Generator[None, None, None]:
+    """Watch every step started in this context, child tasks and nested flows included.
+
+    An observer that is already active is not added again.
+    """
+    now = active() or _NOBODY
+    known = observer in now.observers
+    token = _hooks.set(now if known else now._replace(observers=(*now.observers, observer)))
+    try:
+        yield
+    finally:
+        _hooks.reset(token)
+
+
+@contextmanager
+def guarding(gate: Gate) -> Generator[None, None, None]:
+    """Let *gate* decide about every flow, node and attempt started in this context.
+
+    What the gate raises leaves the run as the step's own error would; an attempt that was refused
+    is not tried again and has no fallback.
+    """
+    now = active() or _NOBODY
+    token = _hooks.set(now._replace(gates=(*now.gates, gate)))
+    try:
+        yield
+    finally:
+        _hooks.reset(token)
+
+
+class watched:
+    """Enter all observers' context managers for *step* around a block.
+
+    A class with slots, not `@contextmanager`: it runs four times a node.
+    """
+
+    __slots__ = ("_hooks", "_open", "_step")
+
+    def __init__(self, step: Step, hooks: Hooks | None) -> None:
+        self._step = step
+        self._hooks = hooks
+        self._open: list[AbstractContextManager[object]] = []
+
+    def __enter__(self) -> Step:
+        if self._hooks is not None:
+            for observer in self._hooks.observers:
+                try:
+                    manager = observer(self._step)
+                    if manager is not None:
+                        manager.__enter__()
+                        self._open.append(manager)
+                except KeyboardInterrupt:
+                    self._leave(None, None, None)
+                    raise
+                except BaseException:  # noqa: BLE001 (an observer must not decide)
+                    _dropped(observer, self._step)
+        return self._step
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._open:
+            self._leave(kind, error, trace)
+
+    def _leave(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for manager in reversed(self._open):
+            try:
+                manager.__exit__(kind, error, trace)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001 (an observer must not decide)
+                _dropped(manager, self._step)
+
+
+def _dropped(culprit: object, step: Step) -> None:
+    logger.exception("the observer %r failed at %r; the run goes on without it", culprit, step)
+
+
+def admit(step: Step, hooks: Hooks | None) -> None:
+    """Ask every gate about *step*, in synchronous code.
+
+    Raises:
+        TypeError: A gate answered with an awaitable; such gates need `run_async`.
+        BaseException: Whatever a gate raises.
+    """
+    if hooks is None:
+        return
+    for gate in hooks.gates:
+        try:
+            answer = gate(step)
+        except BaseException as error:
+            step.refusal = error
+            raise
+        if answer is not None:
+            close = getattr(answer, "close", None)
+            if close is not None:
+                close()
+            step.refusal = TypeError(f"the gate {gate!r} is asynchronous: use run_async")
+            raise step.refusal
+
+
+async def admit_async(step: Step, hooks: Hooks | None) -> None:
+    """Ask every gate about *step*, awaiting those that answer with an awaitable.
+
+    Raises:
+        BaseException: Whatever a gate raises.
+    """
+    if hooks is None:
+        return
+    for gate in hooks.gates:
+        try:
+            answer = gate(step)
+            if answer is not None:
+                await answer
+        except BaseException as error:
+            step.refusal = error
+            raise
+
+
+class suspended:
+    """Say that the node waits on purpose: `async with suspended("waiting for approval"):`.
+
+    The one way into the state SUSPENDED. Works with `with` too. Observers see a step of kind
+    `suspended` that lasts as long as the block; without observers it costs nothing.
+
+    Args:
+        reason: What is waited for; shown in the trace.
+    """
+
+    __slots__ = ("_reason", "_watched")
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+        self._watched: list[watched] = []  # a list, since one object may be entered twice
+
+    def __enter__(self) -> None:
+        watch = watched(Step("suspended", self._reason, None, self._reason), active())
+        watch.__enter__()
+        self._watched.append(watch)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._watched.pop().__exit__(kind, error, trace)
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, trace)

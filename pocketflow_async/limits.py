@@ -1,0 +1,59 @@
+"""What one run of a flow may still do: steps, time, and the params it hands on."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from pocketflow_async.clock import clock
+from pocketflow_async.errors import FlowTimeoutError, StepLimitError
+from pocketflow_async.nodes import name_of
+from pocketflow_async.options import FlowOptions
+
+_RECENT = 8  # how many of the last steps the error about too many of them shows
+
+
+class Limits:
+    """What one run of a flow may still do."""
+
+    __slots__ = ("_chosen", "_deadline", "_left", "_name", "_recent")
+
+    def __init__(self, name: str, chosen: FlowOptions, timed: bool = False) -> None:
+        self._name = name
+        self._chosen = chosen
+        self._left = chosen.max_steps
+        self._recent: deque[tuple[str, object]] = deque(maxlen=_RECENT)
+        self._deadline: float | None = None
+        if timed and chosen.timeout is not None:
+            self._deadline = clock().monotonic() + chosen.timeout
+
+    def step(self, node: Any) -> None:
+        """Count one visit.
+
+        Raises:
+            StepLimitError: It would be one too many.
+            FlowTimeoutError: A synchronous flow is out of time.
+        """
+        if self._left is not None:
+            if not self._left:
+                raise StepLimitError(
+                    self._name, self._chosen.max_steps or 0, self._recent, name_of(node)
+                )
+            self._left -= 1
+        self._in_time()
+
+    def done(self, node: Any, action: object) -> None:
+        """Remember what *node* returned."""
+        if self._left is not None:
+            self._recent.append((name_of(node), action))
+        self._in_time()
+
+    def params(self, node: Any, shares: dict[str, Any]) -> dict[str, Any]:
+        """Return the params for *node*: the run's own dict, unless params are merged."""
+        if self._chosen.merge_params and node.params:
+            return {**shares, **node.params}
+        return shares
+
+    def _in_time(self) -> None:
+        if self._deadline is not None and clock().monotonic() > self._deadline:
+            raise FlowTimeoutError(self._name, self._chosen.timeout or 0.0)

@@ -1,0 +1,170 @@
+"""Synchronous nodes: retries, waits and the fallback around exec."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, ClassVar, Unpack
+
+from pocketflow_async._typing import Executed, Posted, Prepared
+from pocketflow_async.attempts import CurrentRetry, has_own_attempts, own_attempts
+from pocketflow_async.clock import clock
+from pocketflow_async.errors import NodeTimeoutError
+from pocketflow_async.hooks import Hooks, Step, active, admit, watched
+from pocketflow_async.nodes.base import BaseNode, name_of
+from pocketflow_async.options import NodeKeywords, NodeOptions, options
+from pocketflow_async.trail import note
+
+logger = logging.getLogger(__name__)
+
+PLAIN = NodeOptions()
+
+
+class Node(BaseNode[Prepared, Executed, Posted]):
+    """A synchronous node with retries and a fallback.
+
+    Args:
+        max_retries: Total number of attempts at exec, the first included.
+        wait: Seconds between a failed attempt and the next.
+        timeout: Seconds one attempt may take. Synchronous code cannot be interrupted: the attempt
+            counts as failed when it comes back too late.
+        retry_on: Exception types, or a predicate, for errors worth another attempt; others go to
+            the fallback at once. Default: every `Exception`.
+        backoff: Factor by which the wait grows with each failed attempt; 1 keeps it constant.
+        max_wait: Upper bound of any wait, in seconds.
+        jitter: Share of each wait that is random, from 0 (none) to 1 (all of it).
+        name: Name in traces, errors and diagrams; the class's name when left out.
+        in_thread: Run exec, with its retries and waits, in a worker thread with a copy of the
+            context when the node is part of an AsyncFlow; prep and post stay on the event loop,
+            so `shared` is only touched there. Cancelling waits for the thread to come back.
+            In a plain Flow it has no effect.
+    """
+
+    max_retries: int
+    wait: float
+    cur_retry: int = CurrentRetry()  # type: ignore[assignment]
+    _keywords: ClassVar[type[Any]] = NodeKeywords
+
+    def __init__(
+        self, max_retries: int = 1, wait: float = 0, **given: Unpack[NodeKeywords]
+    ) -> None:
+        super().__init__()
+        self.max_retries = max_retries
+        self.wait = wait
+        if given:
+            self._options = options(NodeOptions, self, self._keywords, given)
+
+    def exec_fallback(self, prep_res: Prepared, exc: Exception) -> Executed:
+        """Answer in place of exec after its last attempt failed; by default raise *exc* again."""
+        raise exc
+
+    def run(self, shared: Any) -> Any:
+        """Run this node alone and return what post returned.
+
+        Raises:
+            UseRunAsyncError: The node is asynchronous.
+        """
+        if self.max_retries == 1:
+            return super().run(shared)
+        with own_attempts(self):  # other threads may be running this very object
+            return super().run(shared)
+
+    def _run(self, shared: Any) -> Any:
+        hooks = active()
+        if hooks is not None:
+            return self._phases(shared, hooks)[0]
+        phase = "prep"
+        try:
+            prepared = self.prep(shared)
+            phase = "exec"
+            executed = self._exec(prepared)
+            phase = "post"
+            return self.post(shared, prepared, executed)
+        except BaseException as error:
+            note(error, self, name_of(self), phase)
+            raise
+
+    def _exec(self, prep_res: Any) -> Any:
+        hooks = active()
+        limit = self.max_retries
+        if (
+            hooks is not None
+            or self._options is not None
+            or (limit != 1 and (limit < 1 or has_own_attempts(self)))
+        ):
+            return self._attempts(prep_res, hooks)
+        # The plain path: the first attempt as directly as PocketFlow makes it.
+        self.__dict__["cur_retry"] = 0
+        try:
+            return self.exec(prep_res)
+        except Exception as error:  # noqa: BLE001 (a retry or the fallback decides)
+            step = Step("exec", name_of(self), self, prep_res, 0, limit)
+            plan_retry(step, error, PLAIN, self.wait)
+            if step.wait is None:
+                return self._fall_back(step, error, None)
+            if step.wait > 0:
+                clock().sleep(step.wait)
+        return self._attempts(prep_res, None, first=1)
+
+    def _attempts(self, prep_res: Any, hooks: Hooks | None, first: int = 0) -> Any:
+        """Try exec until it succeeds or gives up, watched, with all options."""
+        chosen = self._options or PLAIN
+        name = name_of(self)
+        for attempt in range(first, self.max_retries):
+            self.cur_retry = attempt
+            step = Step("exec", name, self, prep_res, attempt, self.max_retries)
+            try:
+                with watched(step, hooks):
+                    self._attempt(step, chosen, hooks)
+                return step.result
+            except Exception as error:
+                if step.refusal is error:
+                    raise
+                if step.wait is None:
+                    return self._fall_back(step, error, hooks)
+                if step.wait > 0:
+                    clock().sleep(step.wait)
+        return never_ran(name)
+
+    def _attempt(self, step: Step, chosen: NodeOptions, hooks: Hooks | None) -> None:
+        try:
+            admit(step, hooks)
+            started = clock().monotonic() if chosen.timeout else 0.0
+            step.result = self.exec(step.input)
+            if chosen.timeout and clock().monotonic() - started > chosen.timeout:
+                raise NodeTimeoutError(step.name, chosen.timeout)
+        except BaseException as error:
+            plan_retry(step, error, chosen, self.wait)
+            raise
+
+    def _fall_back(self, step: Step, error: Exception, hooks: Hooks | None) -> Any:
+        """Let the fallback answer for the failed attempt *step*."""
+        own = self.exec_fallback
+        if getattr(own, "__func__", None) is Node.exec_fallback:
+            note(error, self, step.name, "exec", step.attempt + 1, step.attempts)
+            raise error
+        step = Step("fallback", step.name, self, step.input, step.attempt, step.attempts)
+        try:
+            with watched(step, hooks):
+                step.result = own(step.input, error)
+            return step.result
+        except BaseException as final:
+            phase = "exec" if final is error else "exec_fallback"
+            note(final, self, step.name, phase, step.attempt + 1, step.attempts)
+            raise
+
+
+def plan_retry(step: Step, error: BaseException, chosen: NodeOptions, wait: float) -> None:
+    """Note on the failed attempt *step* how long to wait for the next; None when there is none."""
+    if not isinstance(error, Exception):
+        note(error, step.source, step.name, "exec", step.attempt + 1, step.attempts)
+    elif (
+        error is not step.refusal
+        and step.attempt + 1 < step.attempts
+        and chosen.worth_retrying(error)
+    ):
+        step.wait = chosen.delay(wait, step.attempt, clock())
+
+
+def never_ran(name: str) -> None:
+    """Say that a node with `max_retries=0` did nothing; PocketFlow is silent about it."""
+    logger.warning("%s has max_retries=0, so its exec never runs; 1 means one attempt", name)

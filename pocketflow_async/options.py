@@ -1,0 +1,187 @@
+"""What a node or flow may be told beyond PocketFlow's own parameters: validated, frozen data.
+
+The engine keeps them in one private attribute, and only when one was given. So a user's own
+`self.timeout` or `self.name` is never mistaken for the engine's, and a node without options has
+exactly PocketFlow's attributes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
+
+from pocketflow_async.clock import Clock
+
+RetryOn: TypeAlias = (
+    type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool]
+)
+OnError: TypeAlias = Literal["raise", "collect"]
+_T = TypeVar("_T", bound="NodeOptions | FlowOptions")
+
+
+class AsyncNodeKeywords(TypedDict, total=False):
+    """Options of every node; see `Node`."""
+
+    timeout: float | None
+    retry_on: RetryOn | None
+    backoff: float
+    max_wait: float | None
+    jitter: float
+    name: str | None
+
+
+class NodeKeywords(AsyncNodeKeywords, total=False):
+    """Options of synchronous nodes."""
+
+    in_thread: bool
+
+
+class ParallelKeywords(AsyncNodeKeywords, total=False):
+    """Options of parallel batch nodes; see `AsyncParallelBatchNode`."""
+
+    concurrency: int | None
+    on_error: OnError
+
+
+class FlowKeywords(TypedDict, total=False):
+    """Options of every flow; see `Flow`."""
+
+    name: str | None
+    max_steps: int | None
+    timeout: float | None
+    ends: Collection[str]
+    strict: bool
+    merge_params: bool
+
+
+class ParallelFlowKeywords(FlowKeywords, total=False):
+    """Options of parallel batch flows; see `AsyncParallelBatchFlow`."""
+
+    concurrency: int | None
+    on_error: OnError
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """Options of a node; see `Node` for what each means."""
+
+    timeout: float | None = None
+    retry_on: RetryOn | None = None
+    backoff: float = 1.0
+    max_wait: float | None = None
+    jitter: float = 0.0
+    name: str | None = None
+    in_thread: bool = False
+    concurrency: int | None = None
+    on_error: OnError = "raise"
+
+    def __post_init__(self) -> None:
+        _positive("timeout", self.timeout)
+        _positive("max_wait", self.max_wait)
+        _number("backoff", self.backoff, low=1.0)
+        _number("jitter", self.jitter, low=0.0, high=1.0)
+        _text("name", self.name)
+        _count("concurrency", self.concurrency)
+        _choice("on_error", self.on_error, ("raise", "collect"))
+        _retry_on(self.retry_on)
+
+    def worth_retrying(self, error: Exception) -> bool:
+        """Return whether *error* is one to try again after."""
+        on = self.retry_on
+        if on is None:
+            return True
+        if isinstance(on, (type, tuple)):
+            return isinstance(error, on)
+        return on(error)
+
+    def delay(self, wait: float, attempt: int, clock: Clock) -> float:
+        """Return the seconds to wait after failed attempt number *attempt* (0-based).
+
+        `wait * backoff ** attempt`, at most `max_wait`; of that the share `jitter` is random: 0
+        none of it, 1 all of it ("full jitter" of the AWS Architecture Blog, "Exponential Backoff
+        And Jitter", 2015).
+        """
+        try:
+            full = wait * self.backoff**attempt
+        except OverflowError:
+            full = math.inf
+        if self.max_wait is not None:
+            full = min(full, self.max_wait)
+        return clock.uniform(full * (1 - self.jitter), full) if self.jitter else full
+
+
+@dataclass(frozen=True, slots=True)
+class FlowOptions:
+    """Options of a flow; see `Flow` for what each means."""
+
+    name: str | None = None
+    max_steps: int | None = None
+    timeout: float | None = None
+    ends: Collection[str] = ()
+    strict: bool = False
+    merge_params: bool = False
+    concurrency: int | None = None
+    on_error: OnError = "raise"
+
+    def __post_init__(self) -> None:
+        _text("name", self.name)
+        _count("max_steps", self.max_steps)
+        _count("concurrency", self.concurrency)
+        _positive("timeout", self.timeout)
+        _choice("on_error", self.on_error, ("raise", "collect"))
+        if isinstance(self.ends, str):
+            raise TypeError(f"ends is a collection of actions: ends=({self.ends!r},)")
+
+
+def options(cls: type[_T], owner: object, allowed: type[Any], given: Mapping[str, Any]) -> _T:
+    """Build the options of *owner* from its keyword arguments.
+
+    Raises:
+        TypeError: An argument is not a key of the TypedDict *allowed*, or has the wrong type.
+        ValueError: A value is out of its range.
+    """
+    names = sorted(allowed.__optional_keys__)
+    for name in given:
+        if name not in names:
+            who = type(owner).__name__
+            raise TypeError(f"{who} has no option {name!r}; it takes {', '.join(names)}")
+    return cls(**given)
+
+
+def _number(name: str, value: object, low: float, high: float = math.inf) -> None:
+    if not isinstance(value, (int, float)) or not low <= value <= high:
+        bounds = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
+        raise ValueError(f"{name} must be a number {bounds}, not {value!r}")
+
+
+def _positive(name: str, value: Any) -> None:
+    if value is not None and not (isinstance(value, (int, float)) and value > 0):
+        raise ValueError(f"{name} must be a number of seconds above 0, or None, not {value!r}")
+
+
+def _count(name: str, value: Any) -> None:
+    if value is not None and not (
+        isinstance(value, int) and not isinstance(value, bool) and value > 0
+    ):
+        raise ValueError(f"{name} must be a whole number above 0, or None, not {value!r}")
+
+
+def _text(name: str, value: Any) -> None:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ValueError(f"{name} must be a string that is not empty, not {value!r}")
+
+
+def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, not {value!r}")
+
+
+def _retry_on(on: Any) -> None:
+    types = on if isinstance(on, tuple) else (on,)
+    for kind in types:
+        if isinstance(kind, type) and not issubclass(kind, Exception):
+            raise ValueError(f"retry_on: {kind.__name__} is not an Exception that can be retried")
+        if kind is not None and not isinstance(kind, type) and (on is types or not callable(kind)):
+            raise TypeError(f"retry_on takes exception types or a predicate, not {kind!r}")

@@ -1,0 +1,151 @@
+"""Different nodes side by side: `fetch >> parallel(news, prices, weather) >> join`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pocketflow_async.copying import fresh
+from pocketflow_async.flows import AsyncFlow
+from pocketflow_async.hooks import Hooks, Step, active, admit_async, watched
+from pocketflow_async.nodes import AsyncNode, BaseNode, Node, fan_out, name_of, visit_async
+from pocketflow_async.options import NodeOptions, OnError, ParallelKeywords, options
+from pocketflow_async.scatter import scatter
+from pocketflow_async.threads import in_thread, phases_in_thread
+from pocketflow_async.trail import note, passing
+
+
+class Parallel(AsyncNode[None, dict[str, Any]]):
+    """A node that runs its branches at once; made by `parallel` or by `a >> [b, c]`.
+
+    Attributes:
+        branches: The branches by name, in order. Equal names are told apart: "News", "News #2".
+        into: Key of `shared` under which the results are stored too, or None.
+    """
+
+    def __init__(
+        self,
+        branches: Sequence[BaseNode[Any, Any, Any]],
+        *,
+        into: str | None = None,
+        **given: Any,
+    ) -> None:
+        super().__init__()
+        self.branches = _named(branches)
+        self.into = into
+        if given:
+            self._options = options(NodeOptions, self, ParallelKeywords, given)
+
+    async def post_async(self, shared: Any, prep_res: None, exec_res: dict[str, Any]) -> Any:
+        """Hand the results on; override it to choose an action by them."""
+        if self.into is not None:
+            shared[self.into] = exec_res
+
+    async def _run_async(self, shared: Any) -> Any:
+        return (await self._phases_async(shared, active()))[0]
+
+    async def _phases_async(self, shared: Any, hooks: Hooks | None) -> tuple[Any, Any]:
+        chosen = self._options or NodeOptions()
+        name = name_of(self)
+        branches = list(self.branches.values())
+
+        async def one(_: int, branch: BaseNode[Any, Any, Any]) -> Any:
+            return await _branch(branch, shared, {**self.params}, hooks)
+
+        phase = "branches"
+        try:
+            values = await scatter(one, branches, chosen.concurrency, chosen.on_error, "branch")
+            results = dict(zip(self.branches, values, strict=True))
+            self.params["branches"] = results
+            phase = "post"
+            step = Step("post", name, self, results)
+            with watched(step, hooks):
+                step.result = await self.post_async(shared, None, results)
+        except BaseException as error:
+            if phase == "post":
+                note(error, self, name, phase)
+            passing(error, name)
+            raise
+        return step.result, results
+
+
+def parallel(
+    *branches: BaseNode[Any, Any, Any],
+    concurrency: int | None = None,
+    on_error: OnError = "raise",
+    name: str | None = None,
+    into: str | None = None,
+) -> Parallel:
+    """Make one node of several that run side by side, each in a task and a context of its own.
+
+    A branch is any node or flow; a node with successors starts a chain that is followed to its end.
+    What each branch returned is a dict by the branches' names (the classes' names, or `name=`). The
+    node after it, the join, finds it in `self.params["branches"]`. A node "returns" what its post
+    returns or, if that is None, its exec result; a flow and a chain return their last action.
+
+    Args:
+        *branches: One or more nodes or flows.
+        concurrency: How many branches may run at once; None: all.
+        on_error: "raise" cancels and awaits the other branches at the first error, then raises it;
+            "collect" puts the exception in the branch's place.
+        name: Name of the node in traces, errors and diagrams.
+        into: Also store the results in `shared` under this key.
+
+    Raises:
+        TypeError: No branch, or one that is not a node.
+        ValueError: An option is out of range.
+    """
+    given: dict[str, Any] = {"concurrency": concurrency, "on_error": on_error, "name": name}
+    defaults = {"concurrency": None, "on_error": "raise", "name": None}
+    return Parallel(branches, into=into, **({} if given == defaults else given))
+
+
+def _named(branches: Sequence[BaseNode[Any, Any, Any]]) -> dict[str, BaseNode[Any, Any, Any]]:
+    if not branches:
+        raise TypeError("parallel() needs at least one node: parallel(news, prices)")
+    named: dict[str, BaseNode[Any, Any, Any]] = {}
+    for branch in branches:
+        if not isinstance(branch, BaseNode):
+            raise TypeError(f"a branch must be a node or a flow, not {branch!r}")
+        base = name = name_of(branch)
+        count = 1
+        while name in named:
+            count += 1
+            name = f"{base} #{count}"
+        named[name] = branch
+    return named
+
+
+async def _branch(
+    branch: BaseNode[Any, Any, Any], shared: Any, params: dict[str, Any], hooks: Hooks | None
+) -> Any:
+    """Run one branch on a copy of its own; return what it returned."""
+    if branch.successors:
+        chain: AsyncFlow[Any, Any] = AsyncFlow(branch, name=name_of(branch))
+        chain.set_params(params)
+        return await visit_async(chain, shared, hooks)
+    node = fresh(branch)
+    node.set_params(params)
+    step = Step(node._kind, name_of(node), node, shared)
+    with watched(step, hooks):
+        await admit_async(step, hooks)
+        action, executed = await _outcome(node, shared, hooks)
+        step.result = action
+    return executed if action is None else action
+
+
+async def _outcome(node: Any, shared: Any, hooks: Hooks | None) -> tuple[Any, Any]:
+    """Return what post and, where it can be known, what exec returned."""
+    if isinstance(node, AsyncNode):
+        own = getattr(node._run_async, "__func__", None)
+        if own is AsyncNode._run_async or own is Parallel._run_async:
+            return await node._phases_async(shared, hooks)
+        return await node._run_async(shared), None
+    if in_thread(node):
+        return await phases_in_thread(node, shared, hooks)
+    if getattr(node._run, "__func__", None) in (Node._run, BaseNode._run):
+        return node._phases(shared, hooks)  # type: ignore[no-any-return]
+    return node._run(shared), None
+
+
+fan_out.append(Parallel)

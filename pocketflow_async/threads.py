@@ -1,0 +1,80 @@
+"""Synchronous nodes of an AsyncFlow whose exec runs in a worker thread (`in_thread=True`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+
+from pocketflow_async.hooks import Hooks, Step, active, admit_async, watched
+from pocketflow_async.nodes import Node, name_of
+from pocketflow_async.trail import note
+
+
+def in_thread(node: Any) -> bool:
+    """Return whether *node* was made with `in_thread=True`."""
+    chosen = getattr(node, "_options", None)
+    return chosen is not None and getattr(chosen, "in_thread", False)
+
+
+async def offload(call: Callable[..., Any], *args: Any) -> Any:
+    """Run *call* in the loop's default executor, in a copy of the context.
+
+    A thread cannot be stopped. When the awaiting task is cancelled, the cancellation is passed on
+    once the thread has come back, so nothing outlives its scope.
+    """
+    loop = asyncio.get_running_loop()
+    future = loop.run_in_executor(None, copy_context().run, call, *args)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError:  # told again; the first one is on its way already
+                continue
+        if not future.cancelled():
+            future.exception()  # looked at, so the loop does not report it as forgotten
+        raise
+
+
+async def run_in_thread(node: Node[Any, Any, Any], shared: Any) -> Any:
+    """Run the phases of *node*, exec in a thread; return what post returned."""
+    return (await phases_in_thread(node, shared, active()))[0]
+
+
+async def visit_in_thread(node: Node[Any, Any, Any], shared: Any, hooks: Hooks | None) -> Any:
+    """Run *node* as one step, exec in a thread."""
+    step = Step(node._kind, name_of(node), node, shared)
+    with watched(step, hooks):
+        await admit_async(step, hooks)
+        step.result = await run_in_thread(node, shared)
+    return step.result
+
+
+async def phases_in_thread(
+    node: Node[Any, Any, Any], shared: Any, hooks: Hooks | None
+) -> tuple[Any, Any]:
+    """Run prep, exec and post of a synchronous node, exec in a thread.
+
+    A node that overrides `_run` itself goes to the thread as a whole.
+    """
+    if getattr(node._run, "__func__", None) is not Node._run:
+        return await offload(node._run, shared), None
+    name = name_of(node)
+    phase = "prep"
+    try:
+        step = Step("prep", name, node, shared)
+        with watched(step, hooks):
+            step.result = prepared = node.prep(shared)
+        phase = "exec"
+        executed = await offload(node._exec, prepared)
+        phase = "post"
+        step = Step("post", name, node, executed)
+        with watched(step, hooks):
+            step.result = node.post(shared, prepared, executed)
+    except BaseException as error:
+        note(error, node, name, phase)
+        raise
+    return step.result, executed
