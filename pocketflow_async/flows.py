@@ -17,12 +17,12 @@ from pocketflow_async.errors import (
     UseRunAsyncError,
 )
 from pocketflow_async.graph import mermaid
-from pocketflow_async.hooks import Hooks, Kind, Step, active, watched
+from pocketflow_async.hooks import Kind, Step, active, admit, admit_async, watched
 from pocketflow_async.limits import Limits
-from pocketflow_async.nodes import AsyncNode, BaseNode, name_of, visit, visit_async
+from pocketflow_async.nodes import AsyncNode, BaseNode, name_of
 from pocketflow_async.options import FlowKeywords, FlowOptions, ParallelFlowKeywords, options
 from pocketflow_async.scatter import scatter
-from pocketflow_async.threads import in_thread, run_in_thread, visit_in_thread
+from pocketflow_async.threads import run_sync
 from pocketflow_async.trail import note, passing
 
 _DEFAULTS = FlowOptions()
@@ -55,6 +55,7 @@ class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
     start_node: Any
     _kind: ClassVar[Kind] = "flow"
     _keywords: ClassVar[type[Any]] = FlowKeywords
+    _batched: ClassVar[bool] = False
 
     def __init__(self, start: Any = None, **given: Unpack[FlowKeywords]) -> None:
         super().__init__()
@@ -101,55 +102,30 @@ class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
         """Return the graph as the text of a Mermaid flowchart, nested flows as subgraphs."""
         return mermaid(self)
 
-    def _checked(self) -> FlowOptions:
-        """Return the options; a strict flow is validated first."""
-        chosen: FlowOptions = self._options or _DEFAULTS
-        if chosen.strict and (found := self.validate()):
+    def _checked(self) -> FlowOptions | None:
+        """Return the options, if any; a strict flow is validated first."""
+        chosen: FlowOptions | None = self._options
+        if chosen is not None and chosen.strict and (found := self.validate()):
             raise InvalidFlowError(name_of(self), found)
         return chosen
 
-    def _orch(self, shared: Any, params: dict[str, Any] | None = None) -> Any:
-        node, action = _copy(self.start_node), None
-        shares = params or {**self.params}
-        hooks = active()
-        if hooks is not None or self._options is not None:
-            return self._guarded(node, shared, shares, hooks)
-        while node is not None:
-            node.set_params(shares)
-            action = node._run(shared)
-            node = _copy(self.get_next_node(node, action))
-        return action
-
-    def _guarded(self, node: Any, shared: Any, shares: dict[str, Any], hooks: Hooks | None) -> Any:
-        """Do what `_orch` does, watched, and within the flow's limits."""
-        limits = Limits(name_of(self), self._options or _DEFAULTS, timed=True)
-        action = None
-        while node is not None:
-            limits.step(node)
-            node.set_params(limits.params(node, shares))
-            action = visit(node, shared, hooks)
-            limits.done(node, action)
-            node = _copy(self.get_next_node(node, action))
-        return action
+    # One level of nesting costs two frames, `_run` and `_orch`, as in PocketFlow, watched or not;
+    # so the deepest nesting that runs there runs here too.
 
     def _run(self, shared: Any) -> Any:
-        return self._phases(shared, active())[0]
-
-    def _work(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
-        """Run the graph; return what post gets as prep and as exec result."""
-        return prepared, self._orch(shared)
-
-    def _phases(self, shared: Any, hooks: Hooks | None) -> tuple[Any, Any]:
+        hooks = active()
         name = name_of(self)
-        if self._options is not None:
-            self._checked()
+        self._checked()
         phase = "prep"
         try:
             step = Step("prep", name, self, shared)
             with watched(step, hooks):
-                step.result = self.prep(shared)
+                step.result = prepared = self.prep(shared)
             phase = "nodes"
-            prepared, result = self._work(shared, step.result)
+            if self._batched:
+                prepared, result = self._rounds(shared, prepared)
+            else:
+                result = self._orch(shared)
             phase = "post"
             step = Step("post", name, self, result)
             with watched(step, hooks):
@@ -157,7 +133,44 @@ class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
         except BaseException as error:
             _left(error, self, name, phase)
             raise
-        return step.result, result
+        return step.result
+
+    def _orch(self, shared: Any, params: dict[str, Any] | None = None) -> Any:
+        node, action = _copy(self.start_node), None
+        shares = params or {**self.params}
+        hooks = active()
+        if hooks is None and self._options is None:
+            while node is not None:
+                node.set_params(shares)
+                action = node._run(shared)
+                node = _copy(self.get_next_node(node, action))
+            return action
+        limits = Limits(name_of(self), self._options or _DEFAULTS, timed=True)
+        while node is not None:
+            limits.step(node)
+            node.set_params(limits.params(node, shares))
+            step = Step(node._kind, name_of(node), node, shared)
+            with watched(step, hooks):
+                admit(step, hooks)
+                step.result = action = node._run(shared)
+            limits.done(node, action)
+            node = _copy(self.get_next_node(node, action))
+        return action
+
+    def _rounds(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
+        """Run the graph once for each dict of params; only batch flows do."""
+        rounds = entries(prepared)
+        hooks = active()
+        for index, params in enumerate(rounds):
+            step = Step("item", name_of(self), self, {**self.params, **params}, index=index)
+            with watched(step, hooks):
+                step.result = self._orch(shared, step.input)
+        return _given(rounds), None
+
+
+def _given(rounds: Any) -> Any:
+    """Return what post of a batch flow gets for *rounds*: PocketFlow makes nothing a list."""
+    return [] if isinstance(rounds, tuple) and not rounds else rounds
 
 
 def _left(error: BaseException, flow: object, name: str, phase: str) -> None:
@@ -170,18 +183,7 @@ def _left(error: BaseException, flow: object, name: str, phase: str) -> None:
 class BatchFlow(Flow[Prepared, Posted], Generic[Prepared, Posted]):
     """A flow that runs once for each dict of params that prep returns, one after the other."""
 
-    def _work(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
-        rounds = entries(prepared)
-        hooks = active()
-        for index, params in enumerate(rounds):
-            merged = {**self.params, **params}
-            if hooks is None:
-                self._orch(shared, merged)
-                continue
-            step = Step("item", name_of(self), self, merged, index=index)
-            with watched(step, hooks):
-                step.result = self._orch(shared, merged)
-        return ([] if rounds == () else rounds), None
+    _batched: ClassVar[bool] = True
 
 
 class AsyncFlow(
@@ -216,72 +218,21 @@ class AsyncFlow(
     def _orch(self, shared: Any, params: dict[str, Any] | None = None) -> Any:
         raise UseRunAsyncError(name_of(self))
 
-    async def _orch_async(self, shared: Any, params: dict[str, Any] | None = None) -> Any:
-        node, action = _copy(self.start_node), None
-        shares = params or {**self.params}
+    async def _run_async(self, shared: Any, *, in_time: bool = False) -> Any:
         hooks = active()
-        if hooks is not None or self._options is not None:
-            return await self._guarded_async(node, shared, shares, hooks)
-        while node is not None:
-            node.set_params(shares)
-            if isinstance(node, AsyncNode):
-                action = await node._run_async(shared)
-            elif in_thread(node):
-                action = await run_in_thread(node, shared)
-            else:
-                action = node._run(shared)
-            node = _copy(self.get_next_node(node, action))
-        return action
-
-    async def _guarded_async(
-        self, node: Any, shared: Any, shares: dict[str, Any], hooks: Hooks | None
-    ) -> Any:
-        """Do what `_orch_async` does, watched, and within the flow's limits."""
-        limits = Limits(name_of(self), self._options or _DEFAULTS)
-        action = None
-        while node is not None:
-            limits.step(node)
-            node.set_params(limits.params(node, shares))
-            if isinstance(node, AsyncNode):
-                action = await visit_async(node, shared, hooks)
-            elif in_thread(node):
-                action = await visit_in_thread(node, shared, hooks)
-            else:
-                action = visit(node, shared, hooks)
-            limits.done(node, action)
-            node = _copy(self.get_next_node(node, action))
-        return action
-
-    async def _run_async(self, shared: Any) -> Any:
-        return (await self._phases_async(shared, active()))[0]
-
-    async def _work_async(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
-        """Run the graph; return what post gets as prep and as exec result."""
-        return prepared, await self._orch_async(shared)
-
-    async def _phases_async(self, shared: Any, hooks: Hooks | None) -> tuple[Any, Any]:
-        if self._options is None:
-            return await self._in_order(shared, hooks)
-        seconds = self._checked().timeout
-        if seconds is None:
-            return await self._in_order(shared, hooks)
-        try:
-            async with asyncio.timeout(seconds) as limit:
-                return await self._in_order(shared, hooks)
-        except TimeoutError as error:
-            if limit.expired():
-                raise FlowTimeoutError(name_of(self), seconds) from error
-            raise
-
-    async def _in_order(self, shared: Any, hooks: Hooks | None) -> tuple[Any, Any]:
         name = name_of(self)
+        if not in_time and (chosen := self._checked()) is not None and chosen.timeout is not None:
+            return await self._timed(shared, name, chosen.timeout)
         phase = "prep"
         try:
             step = Step("prep", name, self, shared)
             with watched(step, hooks):
-                step.result = await self.prep_async(shared)
+                step.result = prepared = await self.prep_async(shared)
             phase = "nodes"
-            prepared, result = await self._work_async(shared, step.result)
+            if self._batched:
+                prepared, result = await self._rounds_async(shared, prepared)
+            else:
+                result = await self._orch_async(shared)
             phase = "post"
             step = Step("post", name, self, result)
             with watched(step, hooks):
@@ -289,16 +240,56 @@ class AsyncFlow(
         except BaseException as error:
             _left(error, self, name, phase)
             raise
-        return step.result, result
+        return step.result
 
-    async def _round(
-        self, shared: Any, index: int, params: dict[str, Any], hooks: Hooks | None
-    ) -> Any:
-        if hooks is None:
-            return await self._orch_async(shared, params)
-        step = Step("item", name_of(self), self, params, index=index)
-        with watched(step, hooks):
-            step.result = await self._orch_async(shared, params)
+    async def _timed(self, shared: Any, name: str, seconds: float) -> Any:
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await AsyncFlow._run_async(self, shared, in_time=True)
+        except TimeoutError as error:
+            if limit.expired():
+                raise FlowTimeoutError(name, seconds) from error
+            raise
+
+    async def _orch_async(self, shared: Any, params: dict[str, Any] | None = None) -> Any:
+        node, action = _copy(self.start_node), None
+        shares = params or {**self.params}
+        hooks = active()
+        if hooks is None and self._options is None:
+            while node is not None:
+                node.set_params(shares)
+                if isinstance(node, AsyncNode):
+                    action = await node._run_async(shared)
+                else:
+                    action = await run_sync(node, shared)
+                node = _copy(self.get_next_node(node, action))
+            return action
+        limits = Limits(name_of(self), self._options or _DEFAULTS)
+        while node is not None:
+            limits.step(node)
+            node.set_params(limits.params(node, shares))
+            step = Step(node._kind, name_of(node), node, shared)
+            with watched(step, hooks):
+                await admit_async(step, hooks)
+                if isinstance(node, AsyncNode):
+                    step.result = action = await node._run_async(shared)
+                else:
+                    step.result = action = await run_sync(node, shared)
+            limits.done(node, action)
+            node = _copy(self.get_next_node(node, action))
+        return action
+
+    async def _rounds_async(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
+        """Run the graph once for each dict of params; only batch flows do."""
+        rounds = entries(prepared)
+        for index, params in enumerate(rounds):
+            await self._round(shared, index, params)
+        return _given(rounds), None
+
+    async def _round(self, shared: Any, index: int, params: Any) -> Any:
+        step = Step("item", name_of(self), self, {**self.params, **params}, index=index)
+        with watched(step, active()):
+            step.result = await self._orch_async(shared, step.input)
         return step.result
 
 
@@ -306,12 +297,6 @@ class AsyncBatchFlow(
     AsyncFlow[Prepared, Posted], BatchFlow[Prepared, Posted], Generic[Prepared, Posted]
 ):
     """An AsyncFlow that runs once for each dict of params, one after the other."""
-
-    async def _work_async(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
-        rounds = entries(prepared)
-        for index, params in enumerate(rounds):
-            await self._round(shared, index, {**self.params, **params}, active())
-        return ([] if rounds == () else rounds), None
 
 
 class AsyncParallelBatchFlow(
@@ -336,14 +321,12 @@ class AsyncParallelBatchFlow(
 
         def __init__(self, start: Any = None, **given: Unpack[ParallelFlowKeywords]) -> None: ...
 
-    async def _work_async(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
+    async def _rounds_async(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
         rounds = entries(prepared)
         chosen = self._options or _DEFAULTS
-        hooks = active()
 
         async def one(index: int, params: Any) -> Any:
-            return await self._round(shared, index, {**self.params, **params}, hooks)
+            return await self._round(shared, index, params)
 
         actions = await scatter(one, rounds, chosen.concurrency, chosen.on_error, "round")
-        kept = actions if chosen.on_error == "collect" else None
-        return ([] if rounds == () else rounds), kept
+        return _given(rounds), actions if chosen.on_error == "collect" else None

@@ -8,7 +8,9 @@ from typing import Any
 from pocketflow_async.copying import fresh
 from pocketflow_async.flows import AsyncFlow
 from pocketflow_async.hooks import Hooks, Step, active, admit_async, watched
-from pocketflow_async.nodes import AsyncNode, BaseNode, Node, fan_out, name_of, visit_async
+from pocketflow_async.nodes import AsyncNode, BaseNode, fan_out, name_of, visit_async
+from pocketflow_async.nodes.asynchronous import OWN_RUN_ASYNC
+from pocketflow_async.nodes.base import OWN_RUN
 from pocketflow_async.options import NodeOptions, OnError, ParallelKeywords, options
 from pocketflow_async.scatter import scatter
 from pocketflow_async.threads import in_thread, phases_in_thread
@@ -138,12 +140,12 @@ async def _outcome(node: Any, shared: Any, hooks: Hooks | None) -> tuple[Any, An
     """Return what post and, where it can be known, what exec returned."""
     if isinstance(node, AsyncNode):
         own = getattr(node._run_async, "__func__", None)
-        if own is AsyncNode._run_async or own is Parallel._run_async:
+        if own is OWN_RUN_ASYNC or own is Parallel._run_async:
             return await node._phases_async(shared, hooks)
         return await node._run_async(shared), None
     if in_thread(node):
         return await phases_in_thread(node, shared, hooks)
-    if getattr(node._run, "__func__", None) in (Node._run, BaseNode._run):
+    if getattr(node._run, "__func__", None) is OWN_RUN:
         return node._phases(shared, hooks)  # type: ignore[no-any-return]
     return node._run(shared), None
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
 
-from pocketflow_async.hooks import Hooks, Step, active, admit_async, watched
+from pocketflow_async.hooks import Hooks, Step, active, watched
 from pocketflow_async.nodes import Node, name_of
+from pocketflow_async.nodes.base import OWN_RUN
 from pocketflow_async.trail import note
 
 
@@ -44,13 +45,12 @@ async def run_in_thread(node: Node[Any, Any, Any], shared: Any) -> Any:
     return (await phases_in_thread(node, shared, active()))[0]
 
 
-async def visit_in_thread(node: Node[Any, Any, Any], shared: Any, hooks: Hooks | None) -> Any:
-    """Run *node* as one step, exec in a thread."""
-    step = Step(node._kind, name_of(node), node, shared)
-    with watched(step, hooks):
-        await admit_async(step, hooks)
-        step.result = await run_in_thread(node, shared)
-    return step.result
+async def run_sync(node: Any, shared: Any) -> Any:
+    """Run a synchronous node or flow from an AsyncFlow, in a thread if it asks for one.
+
+    Without `in_thread` it never suspends.
+    """
+    return await run_in_thread(node, shared) if in_thread(node) else node._run(shared)
 
 
 async def phases_in_thread(
@@ -60,7 +60,7 @@ async def phases_in_thread(
 
     A node that overrides `_run` itself goes to the thread as a whole.
     """
-    if getattr(node._run, "__func__", None) is not Node._run:
+    if getattr(node._run, "__func__", None) is not OWN_RUN:
         return await offload(node._run, shared), None
     name = name_of(node)
     phase = "prep"

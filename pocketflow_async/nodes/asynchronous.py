@@ -176,7 +176,7 @@ class AsyncNode(Node[Prepared, Executed, Posted]):
     async def _fall_back_async(self, step: Step, error: Exception, hooks: Hooks | None) -> Any:
         """Let the fallback answer for the failed attempt *step*."""
         own = self.exec_fallback_async
-        if getattr(own, "__func__", None) is AsyncNode.exec_fallback_async:
+        if getattr(own, "__func__", None) is OWN_FALLBACK:
             note(error, self, step.name, "exec", step.attempt + 1, step.attempts)
             raise error
         step = Step("fallback", step.name, self, step.input, step.attempt, step.attempts)
@@ -188,3 +188,7 @@ class AsyncNode(Node[Prepared, Executed, Posted]):
             phase = "exec" if final is error else "exec_fallback"
             note(final, self, step.name, phase, step.attempt + 1, step.attempts)
             raise
+
+
+OWN_FALLBACK = AsyncNode.exec_fallback_async
+OWN_RUN_ASYNC = AsyncNode._run_async

@@ -88,13 +88,28 @@ class BaseNode(Generic[Prepared, Executed, Posted]):
         return visit(self, shared, active())
 
     def _exec(self, prep_res: Any) -> Any:
+        hooks = active()
+        if hooks is None:
+            return self.exec(prep_res)
         step = Step("exec", name_of(self), self, prep_res)
-        with watched(step, active()):
+        with watched(step, hooks):
             step.result = self.exec(prep_res)
         return step.result
 
     def _run(self, shared: Any) -> Any:
-        return self._phases(shared, active())[0]
+        hooks = active()
+        if hooks is not None:
+            return self._phases(shared, hooks)[0]
+        phase = "prep"
+        try:
+            prepared = self.prep(shared)
+            phase = "exec"
+            executed = self._exec(prepared)
+            phase = "post"
+            return self.post(shared, prepared, executed)
+        except BaseException as error:
+            note(error, self, name_of(self), phase)
+            raise
 
     def _phases(self, shared: Any, hooks: Hooks | None) -> tuple[Any, Any]:
         """Run prep, exec and post; return what post and exec returned."""
@@ -126,6 +141,10 @@ class BaseNode(Generic[Prepared, Executed, Posted]):
         if isinstance(action, str):
             return _ConditionalTransition(self, action)
         raise TypeError("Action must be a string")
+
+
+# The engine's own methods: they tell what a class has made its own, even if one is replaced later.
+OWN_RUN = BaseNode._run
 
 
 class _ConditionalTransition:

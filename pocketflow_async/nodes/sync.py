@@ -68,21 +68,6 @@ class Node(BaseNode[Prepared, Executed, Posted]):
         with own_attempts(self):  # other threads may be running this very object
             return super().run(shared)
 
-    def _run(self, shared: Any) -> Any:
-        hooks = active()
-        if hooks is not None:
-            return self._phases(shared, hooks)[0]
-        phase = "prep"
-        try:
-            prepared = self.prep(shared)
-            phase = "exec"
-            executed = self._exec(prepared)
-            phase = "post"
-            return self.post(shared, prepared, executed)
-        except BaseException as error:
-            note(error, self, name_of(self), phase)
-            raise
-
     def _exec(self, prep_res: Any) -> Any:
         hooks = active()
         limit = self.max_retries
@@ -139,7 +124,7 @@ class Node(BaseNode[Prepared, Executed, Posted]):
     def _fall_back(self, step: Step, error: Exception, hooks: Hooks | None) -> Any:
         """Let the fallback answer for the failed attempt *step*."""
         own = self.exec_fallback
-        if getattr(own, "__func__", None) is Node.exec_fallback:
+        if getattr(own, "__func__", None) is OWN_FALLBACK:
             note(error, self, step.name, "exec", step.attempt + 1, step.attempts)
             raise error
         step = Step("fallback", step.name, self, step.input, step.attempt, step.attempts)
@@ -151,6 +136,9 @@ class Node(BaseNode[Prepared, Executed, Posted]):
             phase = "exec" if final is error else "exec_fallback"
             note(final, self, step.name, phase, step.attempt + 1, step.attempts)
             raise
+
+
+OWN_FALLBACK = Node.exec_fallback
 
 
 def plan_retry(step: Step, error: BaseException, chosen: NodeOptions, wait: float) -> None:
