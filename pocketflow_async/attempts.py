@@ -55,21 +55,15 @@ def has_own_attempts(node: object) -> bool:
 
 
 class own_attempts:
-    """Give *node* a `cur_retry` of this context's own for the length of a block.
-
-    Nothing happens when an enclosing block has done so for the same node.
-    """
+    """Give *node* a `cur_retry` of this context's own for the length of a block."""
 
     __slots__ = ("_node", "_token")
 
     def __init__(self, node: object) -> None:
         self._node = node
-        self._token: Token[_Attempt | None] | None = None
 
     def __enter__(self) -> None:
-        now = _attempt.get()
-        if now is None or now[0] is not self._node:
-            self._token = _attempt.set((self._node, None))
+        self._token: Token[_Attempt | None] = _attempt.set((self._node, None))
 
     def __exit__(
         self,
@@ -77,5 +71,4 @@ class own_attempts:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._token is not None:
-            _attempt.reset(self._token)
+        _attempt.reset(self._token)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from pocketflow_async._typing import Executed, Generic, Posted, Prepared
 from pocketflow_async.attempts import own_attempts
-from pocketflow_async.hooks import Hooks, Step, active, watched
+from pocketflow_async.hooks import Hooks, Step, active
 from pocketflow_async.nodes import AsyncNode, Node, name_of
 from pocketflow_async.options import NodeOptions, ParallelKeywords
 from pocketflow_async.scatter import closable, scatter
@@ -54,15 +54,17 @@ class BatchNode(Node[Any, Any, Posted], Generic[Prepared, Executed, Posted]):
 
 
 def _watched_item(node: Any, one: Any, hooks: Hooks, index: int, item: Any) -> Any:
-    step = Step("item", name_of(node), node, item, index=index)
-    with watched(step, hooks):
+    step = Step("item", name_of(node), node, item, hooks)
+    step.index = index
+    with step:
         step.result = one(item)
     return step.result
 
 
 async def _watched_item_async(node: Any, one: Any, hooks: Hooks, index: int, item: Any) -> Any:
-    step = Step("item", name_of(node), node, item, index=index)
-    with watched(step, hooks):
+    step = Step("item", name_of(node), node, item, hooks)
+    step.index = index
+    with step:
         step.result = await one(item)
     return step.result
 
@@ -125,7 +127,7 @@ class AsyncParallelBatchNode(
         **given: The other options of `AsyncNode`, per item.
     """
 
-    _keywords: ClassVar[type[Any]] = ParallelKeywords
+    _pf_keywords: ClassVar[type[Any]] = ParallelKeywords
 
     if TYPE_CHECKING:
 
@@ -140,7 +142,7 @@ class AsyncParallelBatchNode(
     async def _exec(self, items: Any) -> list[Any]:  # type: ignore[override]
         one = super()._exec
         hooks = active()
-        chosen = self._options or _DEFAULTS
+        chosen = self._pf_options or _DEFAULTS
 
         async def watched_one(index: int, item: Any) -> Any:
             assert hooks is not None

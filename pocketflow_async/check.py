@@ -63,7 +63,7 @@ def _holder(holder: Any) -> Iterator[Problem]:
         yield Problem("no-start", name, f"flow {name} has no start node: give it start=")
         return
     nodes = reachable(starts)
-    ends = getattr(getattr(holder, "_options", None), "ends", ())
+    ends = getattr(getattr(holder, "_pf_options", None), "ends", ())
     possible: list[tuple[Any, Any]] = []
     for node in nodes:
         yield from _node(node, holder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import warnings
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
@@ -11,14 +10,13 @@ from pocketflow_async.batch import entries
 from pocketflow_async.check import Problem, problems
 from pocketflow_async.copying import fresh
 from pocketflow_async.errors import (
-    FlowTimeoutError,
     InvalidFlowError,
     UnknownActionError,
     UseRunAsyncError,
 )
 from pocketflow_async.graph import mermaid
-from pocketflow_async.hooks import Kind, Step, active, admit, admit_async, watched
-from pocketflow_async.limits import Limits
+from pocketflow_async.hooks import Kind, Step, active, admit, admit_async
+from pocketflow_async.limits import UNLIMITED, Limit, Limits
 from pocketflow_async.nodes import AsyncNode, BaseNode, name_of
 from pocketflow_async.options import FlowKeywords, FlowOptions, ParallelFlowKeywords, options
 from pocketflow_async.scatter import scatter
@@ -53,15 +51,15 @@ class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
     """
 
     start_node: Any
-    _kind: ClassVar[Kind] = "flow"
-    _keywords: ClassVar[type[Any]] = FlowKeywords
-    _batched: ClassVar[bool] = False
+    _pf_kind: ClassVar[Kind] = "flow"
+    _pf_keywords: ClassVar[type[Any]] = FlowKeywords
+    _pf_batched: ClassVar[bool] = False
 
     def __init__(self, start: Any = None, **given: Unpack[FlowKeywords]) -> None:
         super().__init__()
         self.start_node = start
         if given:
-            self._options = options(FlowOptions, self, self._keywords, given)
+            self._pf_options = options(FlowOptions, self, self._pf_keywords, given)
 
     def start(self, start: Any) -> Any:
         """Set the first node; return it."""
@@ -74,12 +72,12 @@ class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
         following = successors.get(action or "default")
         if following is None or not (isinstance(following, BaseNode) or following):
             if successors:
-                self._ended(curr, action)
+                self._pf_ended(curr, action)
             return None
         return following
 
-    def _ended(self, curr: Any, action: Any) -> None:
-        chosen = self._options
+    def _pf_ended(self, curr: Any, action: Any) -> None:
+        chosen = self._pf_options
         if chosen is not None:
             if (action or "default") in chosen.ends:
                 return
@@ -102,33 +100,31 @@ class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
         """Return the graph as the text of a Mermaid flowchart, nested flows as subgraphs."""
         return mermaid(self)
 
-    def _checked(self) -> FlowOptions | None:
+    def _pf_checked(self) -> FlowOptions | None:
         """Return the options, if any; a strict flow is validated first."""
-        chosen: FlowOptions | None = self._options
+        chosen: FlowOptions | None = self._pf_options
         if chosen is not None and chosen.strict and (found := self.validate()):
             raise InvalidFlowError(name_of(self), found)
         return chosen
 
-    # One level of nesting costs two frames, `_run` and `_orch`, as in PocketFlow, watched or not;
+    # One level of nesting costs two frames, `_run` and `_orch`, as in PocketFlow or not;
     # so the deepest nesting that runs there runs here too.
 
     def _run(self, shared: Any) -> Any:
         hooks = active()
         name = name_of(self)
-        self._checked()
+        self._pf_checked()
         phase = "prep"
         try:
-            step = Step("prep", name, self, shared)
-            with watched(step, hooks):
+            with Step("prep", name, self, shared, hooks) as step:
                 step.result = prepared = self.prep(shared)
             phase = "nodes"
-            if self._batched:
-                prepared, result = self._rounds(shared, prepared)
+            if self._pf_batched:
+                prepared, result = self._pf_rounds(shared, prepared)
             else:
                 result = self._orch(shared)
             phase = "post"
-            step = Step("post", name, self, result)
-            with watched(step, hooks):
+            with Step("post", name, self, result, hooks) as step:
                 step.result = self.post(shared, prepared, result)
         except BaseException as error:
             _left(error, self, name, phase)
@@ -139,31 +135,31 @@ class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
         node, action = _copy(self.start_node), None
         shares = params or {**self.params}
         hooks = active()
-        if hooks is None and self._options is None:
+        if hooks is None and self._pf_options is None:
             while node is not None:
                 node.set_params(shares)
                 action = node._run(shared)
                 node = _copy(self.get_next_node(node, action))
             return action
-        limits = Limits(name_of(self), self._options or _DEFAULTS, timed=True)
+        limits = Limits(name_of(self), self._pf_options or _DEFAULTS, timed=True)
         while node is not None:
             limits.step(node)
             node.set_params(limits.params(node, shares))
-            step = Step(node._kind, name_of(node), node, shared)
-            with watched(step, hooks):
+            with Step(node._pf_kind, name_of(node), node, shared, hooks) as step:
                 admit(step, hooks)
                 step.result = action = node._run(shared)
             limits.done(node, action)
             node = _copy(self.get_next_node(node, action))
         return action
 
-    def _rounds(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
+    def _pf_rounds(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
         """Run the graph once for each dict of params; only batch flows do."""
         rounds = entries(prepared)
         hooks = active()
         for index, params in enumerate(rounds):
-            step = Step("item", name_of(self), self, {**self.params, **params}, index=index)
-            with watched(step, hooks):
+            step = Step("item", name_of(self), self, {**self.params, **params}, hooks)
+            step.index = index
+            with step:
                 step.result = self._orch(shared, step.input)
         return _given(rounds), None
 
@@ -183,7 +179,7 @@ def _left(error: BaseException, flow: object, name: str, phase: str) -> None:
 class BatchFlow(Flow[Prepared, Posted], Generic[Prepared, Posted]):
     """A flow that runs once for each dict of params that prep returns, one after the other."""
 
-    _batched: ClassVar[bool] = True
+    _pf_batched: ClassVar[bool] = True
 
 
 class AsyncFlow(
@@ -218,44 +214,36 @@ class AsyncFlow(
     def _orch(self, shared: Any, params: dict[str, Any] | None = None) -> Any:
         raise UseRunAsyncError(name_of(self))
 
-    async def _run_async(self, shared: Any, *, in_time: bool = False) -> Any:
+    async def _run_async(self, shared: Any) -> Any:
         hooks = active()
         name = name_of(self)
-        if not in_time and (chosen := self._checked()) is not None and chosen.timeout is not None:
-            return await self._timed(shared, name, chosen.timeout)
+        chosen = self._pf_checked()
+        limit = (
+            UNLIMITED if chosen is None or chosen.timeout is None else Limit(name, chosen.timeout)
+        )
         phase = "prep"
         try:
-            step = Step("prep", name, self, shared)
-            with watched(step, hooks):
-                step.result = prepared = await self.prep_async(shared)
-            phase = "nodes"
-            if self._batched:
-                prepared, result = await self._rounds_async(shared, prepared)
-            else:
-                result = await self._orch_async(shared)
-            phase = "post"
-            step = Step("post", name, self, result)
-            with watched(step, hooks):
-                step.result = await self.post_async(shared, prepared, result)
+            async with limit:
+                with Step("prep", name, self, shared, hooks) as step:
+                    step.result = prepared = await self.prep_async(shared)
+                phase = "nodes"
+                if self._pf_batched:
+                    prepared, result = await self._pf_rounds_async(shared, prepared)
+                else:
+                    result = await self._orch_async(shared)
+                phase = "post"
+                with Step("post", name, self, result, hooks) as step:
+                    step.result = await self.post_async(shared, prepared, result)
         except BaseException as error:
             _left(error, self, name, phase)
             raise
         return step.result
 
-    async def _timed(self, shared: Any, name: str, seconds: float) -> Any:
-        try:
-            async with asyncio.timeout(seconds) as limit:
-                return await AsyncFlow._run_async(self, shared, in_time=True)
-        except TimeoutError as error:
-            if limit.expired():
-                raise FlowTimeoutError(name, seconds) from error
-            raise
-
     async def _orch_async(self, shared: Any, params: dict[str, Any] | None = None) -> Any:
         node, action = _copy(self.start_node), None
         shares = params or {**self.params}
         hooks = active()
-        if hooks is None and self._options is None:
+        if hooks is None and self._pf_options is None:
             while node is not None:
                 node.set_params(shares)
                 if isinstance(node, AsyncNode):
@@ -264,13 +252,13 @@ class AsyncFlow(
                     action = await run_sync(node, shared)
                 node = _copy(self.get_next_node(node, action))
             return action
-        limits = Limits(name_of(self), self._options or _DEFAULTS)
+        limits = Limits(name_of(self), self._pf_options or _DEFAULTS)
         while node is not None:
             limits.step(node)
             node.set_params(limits.params(node, shares))
-            step = Step(node._kind, name_of(node), node, shared)
-            with watched(step, hooks):
-                await admit_async(step, hooks)
+            with Step(node._pf_kind, name_of(node), node, shared, hooks) as step:
+                if hooks is not None and hooks.gates:
+                    await admit_async(step, hooks)
                 if isinstance(node, AsyncNode):
                     step.result = action = await node._run_async(shared)
                 else:
@@ -279,16 +267,17 @@ class AsyncFlow(
             node = _copy(self.get_next_node(node, action))
         return action
 
-    async def _rounds_async(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
+    async def _pf_rounds_async(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
         """Run the graph once for each dict of params; only batch flows do."""
         rounds = entries(prepared)
         for index, params in enumerate(rounds):
-            await self._round(shared, index, params)
+            await self._pf_round(shared, index, params)
         return _given(rounds), None
 
-    async def _round(self, shared: Any, index: int, params: Any) -> Any:
-        step = Step("item", name_of(self), self, {**self.params, **params}, index=index)
-        with watched(step, active()):
+    async def _pf_round(self, shared: Any, index: int, params: Any) -> Any:
+        step = Step("item", name_of(self), self, {**self.params, **params}, active())
+        step.index = index
+        with step:
             step.result = await self._orch_async(shared, step.input)
         return step.result
 
@@ -315,18 +304,18 @@ class AsyncParallelBatchFlow(
         **given: The other options of `Flow`.
     """
 
-    _keywords: ClassVar[type[Any]] = ParallelFlowKeywords
+    _pf_keywords: ClassVar[type[Any]] = ParallelFlowKeywords
 
     if TYPE_CHECKING:
 
         def __init__(self, start: Any = None, **given: Unpack[ParallelFlowKeywords]) -> None: ...
 
-    async def _rounds_async(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
+    async def _pf_rounds_async(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
         rounds = entries(prepared)
-        chosen = self._options or _DEFAULTS
+        chosen = self._pf_options or _DEFAULTS
 
         async def one(index: int, params: Any) -> Any:
-            return await self._round(shared, index, params)
+            return await self._pf_round(shared, index, params)
 
         actions = await scatter(one, rounds, chosen.concurrency, chosen.on_error, "round")
         return _given(rounds), actions if chosen.on_error == "collect" else None

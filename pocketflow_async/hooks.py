@@ -9,7 +9,7 @@ inherit. When it is empty the engine takes its plain path.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from types import TracebackType
@@ -41,18 +41,14 @@ class Step:
         refusal: What a gate raised to stop this step.
     """
 
-    __slots__ = (
-        "attempt",
-        "attempts",
-        "index",
-        "input",
-        "kind",
-        "name",
-        "refusal",
-        "result",
-        "source",
-        "wait",
-    )
+    # Class attributes and not slots: a step is made four times a node, and most keep the defaults.
+    attempt: int = 0
+    attempts: int = 1
+    index: int | None = None
+    result: Any = None
+    wait: float | None = None
+    refusal: BaseException | None = None
+    _manager: AbstractContextManager[object] | None = None
 
     def __init__(
         self,
@@ -60,25 +56,94 @@ class Step:
         name: str,
         source: object = None,
         input: Any = None,
-        attempt: int = 0,
-        attempts: int = 1,
-        index: int | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         self.kind: Kind = kind
         self.name = name
         self.source = source
         self.input = input
-        self.attempt = attempt
-        self.attempts = attempts
-        self.index = index
-        self.result: Any = None
-        self.wait: float | None = None
-        self.refusal: BaseException | None = None
+        self._hooks = hooks
 
     def __repr__(self) -> str:
         """Name the step without its contents, which may be large or secret."""
         place = "" if self.index is None else f"[{self.index}]"
         return f"<Step {self.kind} {self.name}{place} attempt {self.attempt}>"
+
+    # The engine enters its steps itself: `with Step(…, hooks) as step:` is what it does all around
+    # the user's code, so there is no further object and no further call in between.
+
+    def __enter__(self) -> Step:
+        hooks = self._hooks
+        if hooks is not None:
+            observer = hooks.observers[0] if len(hooks.observers) == 1 else _All(hooks.observers)
+            try:
+                manager = observer(self)
+                if manager is not None:
+                    manager.__enter__()
+                    self._manager = manager
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001 (an observer must not decide)
+                _dropped(observer, self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        manager = self._manager
+        if manager is not None:
+            try:
+                manager.__exit__(kind, error, trace)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001 (an observer must not decide)
+                _dropped(manager, self)
+
+
+class _All:
+    """Several observers as one, each on its own when it fails."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+        self._entered: list[tuple[AbstractContextManager[object], Step]] = []
+
+    def __call__(self, step: Step) -> _All:
+        for observer in self._observers:
+            try:
+                manager = observer(step)
+                if manager is not None:
+                    manager.__enter__()
+                    self._entered.append((manager, step))
+            except KeyboardInterrupt:
+                self.__exit__(None, None, None)
+                raise
+            except BaseException:  # noqa: BLE001 (an observer must not decide)
+                _dropped(observer, step)
+        return self
+
+    def __enter__(self) -> None:
+        """All are entered already."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for manager, step in reversed(self._entered):
+            try:
+                manager.__exit__(kind, error, trace)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001 (an observer must not decide)
+                _dropped(manager, step)
+
+
+def _dropped(culprit: object, step: Step) -> None:
+    logger.exception("the observer %r failed at %r; the run goes on without it", culprit, step)
 
 
 Observer: TypeAlias = Callable[[Step], AbstractContextManager[object] | None]
@@ -100,7 +165,9 @@ class Hooks(NamedTuple):
         return bool(self.observers or self.gates)
 
 
-_NOBODY = Hooks()
+NOBODY = Hooks()
+"""What stands for None where both are asked in turn."""
+
 _hooks: ContextVar[Hooks | None] = ContextVar("pocketflow_hooks", default=None)
 
 active = _hooks.get
@@ -113,7 +180,7 @@ def observing(observer: Observer) -> Generator[None, None, None]:
 
     An observer that is already active is not added again.
     """
-    now = active() or _NOBODY
+    now = active() or NOBODY
     known = observer in now.observers
     token = _hooks.set(now if known else now._replace(observers=(*now.observers, observer)))
     try:
@@ -129,68 +196,12 @@ def guarding(gate: Gate) -> Generator[None, None, None]:
     What the gate raises leaves the run as the step's own error would; an attempt that was refused
     is not tried again and has no fallback.
     """
-    now = active() or _NOBODY
+    now = active() or NOBODY
     token = _hooks.set(now._replace(gates=(*now.gates, gate)))
     try:
         yield
     finally:
         _hooks.reset(token)
-
-
-class watched:
-    """Enter all observers' context managers for *step* around a block.
-
-    A class with slots, not `@contextmanager`: it runs four times a node.
-    """
-
-    __slots__ = ("_hooks", "_open", "_step")
-
-    def __init__(self, step: Step, hooks: Hooks | None) -> None:
-        self._step = step
-        self._hooks = hooks
-        self._open: list[AbstractContextManager[object]] = []
-
-    def __enter__(self) -> Step:
-        if self._hooks is not None:
-            for observer in self._hooks.observers:
-                try:
-                    manager = observer(self._step)
-                    if manager is not None:
-                        manager.__enter__()
-                        self._open.append(manager)
-                except KeyboardInterrupt:
-                    self._leave(None, None, None)
-                    raise
-                except BaseException:  # noqa: BLE001 (an observer must not decide)
-                    _dropped(observer, self._step)
-        return self._step
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._open:
-            self._leave(kind, error, trace)
-
-    def _leave(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for manager in reversed(self._open):
-            try:
-                manager.__exit__(kind, error, trace)
-            except KeyboardInterrupt:
-                raise
-            except BaseException:  # noqa: BLE001 (an observer must not decide)
-                _dropped(manager, self._step)
-
-
-def _dropped(culprit: object, step: Step) -> None:
-    logger.exception("the observer %r failed at %r; the run goes on without it", culprit, step)
 
 
 def admit(step: Step, hooks: Hooks | None) -> None:
@@ -244,16 +255,15 @@ class suspended:
         reason: What is waited for; shown in the trace.
     """
 
-    __slots__ = ("_reason", "_watched")
+    __slots__ = ("_open", "_reason")
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
-        self._watched: list[watched] = []  # a list, since one object may be entered twice
+        self._open: list[Step] = []  # it may be entered more than once
 
     def __enter__(self) -> None:
-        watch = watched(Step("suspended", self._reason, None, self._reason), active())
-        watch.__enter__()
-        self._watched.append(watch)
+        self._open.append(Step("suspended", self._reason, None, self._reason, active()))
+        self._open[-1].__enter__()
 
     def __exit__(
         self,
@@ -261,7 +271,7 @@ class suspended:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._watched.pop().__exit__(kind, error, trace)
+        self._open.pop().__exit__(kind, error, trace)
 
     async def __aenter__(self) -> None:
         self.__enter__()

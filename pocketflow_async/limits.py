@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
+from types import TracebackType
 from typing import Any
 
 from pocketflow_async.clock import clock
@@ -10,6 +12,41 @@ from pocketflow_async.errors import FlowTimeoutError, StepLimitError
 from pocketflow_async.nodes import name_of
 from pocketflow_async.options import FlowOptions
 
+
+class Limit:
+    """Cancels the block after so many seconds; it then raises FlowTimeoutError."""
+
+    def __init__(self, name: str, seconds: float) -> None:
+        self._name = name
+        self._seconds = seconds
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError as late:
+            raise FlowTimeoutError(self._name, self._seconds) from late
+
+
+class _Unlimited:
+    """Does nothing around a block."""
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+UNLIMITED = _Unlimited()
 _RECENT = 8  # how many of the last steps the error about too many of them shows
 
 

@@ -7,13 +7,11 @@ from typing import Any
 
 from pocketflow_async.copying import fresh
 from pocketflow_async.flows import AsyncFlow
-from pocketflow_async.hooks import Hooks, Step, active, admit_async, watched
+from pocketflow_async.hooks import Hooks, Step, active, admit_async
 from pocketflow_async.nodes import AsyncNode, BaseNode, fan_out, name_of, visit_async
-from pocketflow_async.nodes.asynchronous import OWN_RUN_ASYNC
-from pocketflow_async.nodes.base import OWN_RUN
 from pocketflow_async.options import NodeOptions, OnError, ParallelKeywords, options
 from pocketflow_async.scatter import scatter
-from pocketflow_async.threads import in_thread, phases_in_thread
+from pocketflow_async.threads import run_sync
 from pocketflow_async.trail import note, passing
 
 
@@ -36,7 +34,7 @@ class Parallel(AsyncNode[None, dict[str, Any]]):
         self.branches = _named(branches)
         self.into = into
         if given:
-            self._options = options(NodeOptions, self, ParallelKeywords, given)
+            self._pf_options = options(NodeOptions, self, ParallelKeywords, given)
 
     async def post_async(self, shared: Any, prep_res: None, exec_res: dict[str, Any]) -> Any:
         """Hand the results on; override it to choose an action by them."""
@@ -44,10 +42,8 @@ class Parallel(AsyncNode[None, dict[str, Any]]):
             shared[self.into] = exec_res
 
     async def _run_async(self, shared: Any) -> Any:
-        return (await self._phases_async(shared, active()))[0]
-
-    async def _phases_async(self, shared: Any, hooks: Hooks | None) -> tuple[Any, Any]:
-        chosen = self._options or NodeOptions()
+        hooks = active()
+        chosen = self._pf_options or NodeOptions()
         name = name_of(self)
         branches = list(self.branches.values())
 
@@ -60,15 +56,16 @@ class Parallel(AsyncNode[None, dict[str, Any]]):
             results = dict(zip(self.branches, values, strict=True))
             self.params["branches"] = results
             phase = "post"
-            step = Step("post", name, self, results)
-            with watched(step, hooks):
+            with Step("post", name, self, results, hooks) as step:
                 step.result = await self.post_async(shared, None, results)
         except BaseException as error:
             if phase == "post":
                 note(error, self, name, phase)
             passing(error, name)
             raise
-        return step.result, results
+        if self._pf_kept is not None:
+            self._pf_kept.append(results)
+        return step.result
 
 
 def parallel(
@@ -128,26 +125,14 @@ async def _branch(
         return await visit_async(chain, shared, hooks)
     node = fresh(branch)
     node.set_params(params)
-    step = Step(node._kind, name_of(node), node, shared)
-    with watched(step, hooks):
+    kept = node._pf_kept = list[Any]()  # the copy is this branch's own
+    with Step(node._pf_kind, name_of(node), node, shared, hooks) as step:
         await admit_async(step, hooks)
-        action, executed = await _outcome(node, shared, hooks)
-        step.result = action
-    return executed if action is None else action
-
-
-async def _outcome(node: Any, shared: Any, hooks: Hooks | None) -> tuple[Any, Any]:
-    """Return what post and, where it can be known, what exec returned."""
-    if isinstance(node, AsyncNode):
-        own = getattr(node._run_async, "__func__", None)
-        if own is OWN_RUN_ASYNC or own is Parallel._run_async:
-            return await node._phases_async(shared, hooks)
-        return await node._run_async(shared), None
-    if in_thread(node):
-        return await phases_in_thread(node, shared, hooks)
-    if getattr(node._run, "__func__", None) is OWN_RUN:
-        return node._phases(shared, hooks)  # type: ignore[no-any-return]
-    return node._run(shared), None
+        if isinstance(node, AsyncNode):
+            step.result = action = await node._run_async(shared)
+        else:
+            step.result = action = await run_sync(node, shared)
+    return kept[0] if action is None and kept else action
 
 
 fan_out.append(Parallel)

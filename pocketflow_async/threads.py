@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
 
-from pocketflow_async.hooks import Hooks, Step, active, watched
+from pocketflow_async.hooks import Step, active
 from pocketflow_async.nodes import Node, name_of
 from pocketflow_async.nodes.base import OWN_RUN
 from pocketflow_async.trail import note
@@ -15,7 +15,7 @@ from pocketflow_async.trail import note
 
 def in_thread(node: Any) -> bool:
     """Return whether *node* was made with `in_thread=True`."""
-    chosen = getattr(node, "_options", None)
+    chosen = getattr(node, "_pf_options", None)
     return chosen is not None and getattr(chosen, "in_thread", False)
 
 
@@ -40,11 +40,6 @@ async def offload(call: Callable[..., Any], *args: Any) -> Any:
         raise
 
 
-async def run_in_thread(node: Node[Any, Any, Any], shared: Any) -> Any:
-    """Run the phases of *node*, exec in a thread; return what post returned."""
-    return (await phases_in_thread(node, shared, active()))[0]
-
-
 async def run_sync(node: Any, shared: Any) -> Any:
     """Run a synchronous node or flow from an AsyncFlow, in a thread if it asks for one.
 
@@ -53,28 +48,26 @@ async def run_sync(node: Any, shared: Any) -> Any:
     return await run_in_thread(node, shared) if in_thread(node) else node._run(shared)
 
 
-async def phases_in_thread(
-    node: Node[Any, Any, Any], shared: Any, hooks: Hooks | None
-) -> tuple[Any, Any]:
+async def run_in_thread(node: Node[Any, Any, Any], shared: Any) -> Any:
     """Run prep, exec and post of a synchronous node, exec in a thread.
 
     A node that overrides `_run` itself goes to the thread as a whole.
     """
     if getattr(node._run, "__func__", None) is not OWN_RUN:
-        return await offload(node._run, shared), None
-    name = name_of(node)
+        return await offload(node._run, shared)
+    hooks, name = active(), name_of(node)
     phase = "prep"
     try:
-        step = Step("prep", name, node, shared)
-        with watched(step, hooks):
+        with Step("prep", name, node, shared, hooks) as step:
             step.result = prepared = node.prep(shared)
         phase = "exec"
         executed = await offload(node._exec, prepared)
         phase = "post"
-        step = Step("post", name, node, executed)
-        with watched(step, hooks):
+        with Step("post", name, node, executed, hooks) as step:
             step.result = node.post(shared, prepared, executed)
     except BaseException as error:
         note(error, node, name, phase)
         raise
-    return step.result, executed
+    if node._pf_kept is not None:
+        node._pf_kept.append(executed)
+    return step.result

@@ -19,13 +19,15 @@ CANCELLED: Final = "cancelled"
 TIMED_OUT: Final = "timed_out"
 HALTED: Final = "halted"
 OUTCOMES: Final = (COMPLETED, FAILED, CANCELLED, TIMED_OUT, HALTED)
-"""How a finished record ended. Open ones are `RUNNING`, or `INTERRUPTED` once their process is gone."""
+"""How a finished record ended. An open one is `RUNNING`, or `INTERRUPTED` once its process died."""
 
 RUNNING: Final = "running"
 INTERRUPTED: Final = "interrupted"
 
 _MASK: Final = (1 << 64) - 1
-_STRIDE: Final = 0x9E3779B97F4A7C15  # 2**64 / golden ratio, odd: multiples do not meet for 2**64 steps
+_STRIDE: Final = (
+    0x9E3779B97F4A7C15  # 2**64 / golden ratio, odd: multiples do not meet for 2**64 steps
+)
 
 
 class Failure(NamedTuple):
@@ -57,44 +59,42 @@ class Trace:
 
 
 class Phase:
-    """One `prep`, attempt of `exec`, `fallback`, `post` or suspension inside a record."""
+    """One `prep`, attempt of `exec`, `fallback`, `post` or suspension inside a record.
 
-    __slots__ = ("attempt", "end", "error", "kind", "note", "outcome", "start", "wait")
+    Class attributes and not slots: three are made a node, and most keep the defaults.
+    """
+
+    attempt: int = 0
+    """0-based number of the attempt, for `exec` only."""
+    end: int | None = None
+    outcome: str | None = None
+    error: Failure | None = None
+    wait: float | None = None
+    """Seconds the engine waits after this failed attempt before the next; None: no next one."""
+    note: str | None = None
+    """Why the node is suspended, for `suspended` only."""
 
     def __init__(self, kind: str, start: int, attempt: int = 0) -> None:
         self.kind = kind
-        self.attempt = attempt
-        """0-based number of the attempt, for `exec` only."""
         self.start = start
-        self.end: int | None = None
-        self.outcome: str | None = None
-        self.error: Failure | None = None
-        self.wait: float | None = None
-        """Seconds the engine waits after this failed attempt before the next; None: no next one."""
-        self.note: str | None = None
-        """Why the node is suspended, for `suspended` only."""
+        if attempt:
+            self.attempt = attempt
 
 
 class Record:
     """One visit of a node, flow, batch item or traced function."""
 
-    __slots__ = (
-        "attributes",
-        "end",
-        "error",
-        "index",
-        "input",
-        "kind",
-        "name",
-        "outcome",
-        "output",
-        "parent_id",
-        "phases",
-        "size",
-        "span_id",
-        "start",
-        "trace",
-    )
+    index: int | None = None
+    """Place in its batch, for items."""
+    end: int | None = None
+    outcome: str | None = None
+    error: Failure | None = None
+    input: bytes | None = None
+    """JSON, as `encode` made it; None: not recorded."""
+    output: bytes | None = None
+    attributes: dict[str, Any] | None = None
+    size: int = 0
+    """Bytes of content that the buffer accounts for."""
 
     def __init__(
         self,
@@ -114,18 +114,9 @@ class Record:
         """flow, node, item, workflow, function or span."""
         self.name = name
         self.start = start
-        self.index = index
-        """Place in its batch, for items."""
-        self.end: int | None = None
-        self.outcome: str | None = None
-        self.error: Failure | None = None
-        self.input: bytes | None = None
-        """JSON, as `encode` made it; None: not recorded."""
-        self.output: bytes | None = None
         self.phases: list[Phase] = []
-        self.attributes: dict[str, Any] | None = None
-        self.size = 0
-        """Bytes of content that the buffer accounts for."""
+        if index is not None:
+            self.index = index
 
 
 def phase_id(span_id: int, ordinal: int) -> int:

@@ -10,10 +10,17 @@ from pocketflow_async._typing import Executed, Posted, Prepared
 from pocketflow_async.attempts import has_own_attempts, own_attempts
 from pocketflow_async.clock import clock
 from pocketflow_async.errors import NodeTimeoutError, UseRunAsyncError
-from pocketflow_async.hooks import Hooks, Step, active, admit_async, watched
+from pocketflow_async.hooks import Hooks, Step, active, admit_async
 from pocketflow_async.nodes.base import name_of
-from pocketflow_async.nodes.sync import PLAIN, Node, never_ran, plan_retry
-from pocketflow_async.options import AsyncNodeKeywords, NodeOptions
+from pocketflow_async.nodes.sync import (
+    PLAIN,
+    Node,
+    attempt_step,
+    fallback_step,
+    never_ran,
+    plan_retry,
+)
+from pocketflow_async.options import AsyncNodeKeywords
 from pocketflow_async.trail import note
 
 
@@ -21,8 +28,7 @@ async def visit_async(node: Any, shared: Any, hooks: Hooks | None) -> Any:
     """Run an asynchronous node or flow as one step."""
     if hooks is None:
         return await node._run_async(shared)
-    step = Step(node._kind, name_of(node), node, shared)
-    with watched(step, hooks):
+    with Step(node._pf_kind, name_of(node), node, shared, hooks) as step:
         await admit_async(step, hooks)
         step.result = await node._run_async(shared)
     return step.result
@@ -35,7 +41,7 @@ class AsyncNode(Node[Prepared, Executed, Posted]):
     from outside is never retried and never reaches the fallback.
     """
 
-    _keywords: ClassVar[type[Any]] = AsyncNodeKeywords
+    _pf_keywords: ClassVar[type[Any]] = AsyncNodeKeywords
 
     if TYPE_CHECKING:
 
@@ -73,98 +79,80 @@ class AsyncNode(Node[Prepared, Executed, Posted]):
 
     async def _run_async(self, shared: Any) -> Any:
         hooks = active()
-        if hooks is not None:
-            return (await self._phases_async(shared, hooks))[0]
         phase = "prep"
         try:
-            prepared = await self.prep_async(shared)
-            phase = "exec"
-            executed = await self._exec(prepared)
-            phase = "post"
-            return await self.post_async(shared, prepared, executed)
+            if hooks is None:
+                prepared = await self.prep_async(shared)
+                phase = "exec"
+                executed = await self._exec(prepared)
+                phase = "post"
+                action = await self.post_async(shared, prepared, executed)
+            else:
+                name = name_of(self)
+                with Step("prep", name, self, shared, hooks) as step:
+                    step.result = prepared = await self.prep_async(shared)
+                phase = "exec"
+                executed = await self._exec(prepared)
+                phase = "post"
+                with Step("post", name, self, executed, hooks) as step:
+                    step.result = action = await self.post_async(shared, prepared, executed)
         except BaseException as error:
             note(error, self, name_of(self), phase)
             raise
-
-    async def _phases_async(self, shared: Any, hooks: Hooks | None) -> tuple[Any, Any]:
-        """Run prep, exec and post; return what post and exec returned."""
-        name = name_of(self)
-        phase = "prep"
-        try:
-            step = Step("prep", name, self, shared)
-            with watched(step, hooks):
-                step.result = prepared = await self.prep_async(shared)
-            phase = "exec"
-            executed = await self._exec(prepared)
-            phase = "post"
-            step = Step("post", name, self, executed)
-            with watched(step, hooks):
-                step.result = await self.post_async(shared, prepared, executed)
-        except BaseException as error:
-            note(error, self, name, phase)
-            raise
-        return step.result, executed
+        if self._pf_kept is not None:
+            self._pf_kept.append(executed)
+        return action
 
     async def _exec(self, prep_res: Any) -> Any:
         hooks = active()
         limit = self.max_retries
         if (
             hooks is not None
-            or self._options is not None
+            or self._pf_options is not None
             or (limit != 1 and (limit < 1 or has_own_attempts(self)))
         ):
-            return await self._attempts_async(prep_res, hooks)
+            return await self._pf_attempts_async(prep_res, hooks)
         # The plain path: the first attempt as directly as PocketFlow makes it.
         self.__dict__["cur_retry"] = 0
         try:
             return await self.exec_async(prep_res)
         except Exception as error:  # noqa: BLE001 (a retry or the fallback decides)
-            step = Step("exec", name_of(self), self, prep_res, 0, limit)
+            step = attempt_step(self, name_of(self), prep_res, None, 0, False)
             plan_retry(step, error, PLAIN, self.wait)
             if step.wait is None:
-                return await self._fall_back_async(step, error, None)
+                return await self._pf_fall_back_async(step, error, None)
             if step.wait > 0:
                 await clock().asleep(step.wait)
-        return await self._attempts_async(prep_res, None, first=1)
+        return await self._pf_attempts_async(prep_res, None, first=1)
 
-    async def _attempts_async(self, prep_res: Any, hooks: Hooks | None, first: int = 0) -> Any:
-        """Try exec until it succeeds or gives up, watched, with all options."""
-        chosen = self._options or PLAIN
+    async def _pf_attempts_async(self, prep_res: Any, hooks: Hooks | None, first: int = 0) -> Any:
+        """Try exec until it succeeds or gives up with all options."""
+        chosen = self._pf_options or PLAIN
         name = name_of(self)
+        own = has_own_attempts(self)
         for attempt in range(first, self.max_retries):
-            self.cur_retry = attempt
-            step = Step("exec", name, self, prep_res, attempt, self.max_retries)
+            step = attempt_step(self, name, prep_res, hooks, attempt, own)
             try:
-                if hooks is None:
-                    await self._attempt_async(step, chosen)
-                else:
-                    with watched(step, hooks):
-                        await self._attempt_async(step, chosen, hooks)
+                with step:
+                    try:
+                        if hooks is not None and hooks.gates:
+                            await admit_async(step, hooks)
+                        if chosen.timeout is None:
+                            step.result = await self.exec_async(prep_res)
+                        else:
+                            step.result = await self._pf_in_time(step, chosen.timeout)
+                    except BaseException as error:
+                        plan_retry(step, error, chosen, self.wait)
+                        raise
                 return step.result
-            except Exception as error:
-                if step.refusal is error:
-                    raise
+            except Exception as error:  # noqa: BLE001 (a retry or the fallback decides)
                 if step.wait is None:
-                    return await self._fall_back_async(step, error, hooks)
+                    return await self._pf_fall_back_async(step, error, hooks)
                 if step.wait > 0:
                     await clock().asleep(step.wait)
         return never_ran(name)
 
-    async def _attempt_async(
-        self, step: Step, chosen: NodeOptions, hooks: Hooks | None = None
-    ) -> None:
-        try:
-            if hooks is not None:
-                await admit_async(step, hooks)
-            if chosen.timeout is None:
-                step.result = await self.exec_async(step.input)
-            else:
-                step.result = await self._in_time(step, chosen.timeout)
-        except BaseException as error:
-            plan_retry(step, error, chosen, self.wait)
-            raise
-
-    async def _in_time(self, step: Step, seconds: float) -> Any:
+    async def _pf_in_time(self, step: Step, seconds: float) -> Any:
         try:
             async with asyncio.timeout(seconds) as limit:
                 return await self.exec_async(step.input)
@@ -173,15 +161,15 @@ class AsyncNode(Node[Prepared, Executed, Posted]):
                 raise NodeTimeoutError(step.name, seconds) from error
             raise
 
-    async def _fall_back_async(self, step: Step, error: Exception, hooks: Hooks | None) -> Any:
-        """Let the fallback answer for the failed attempt *step*."""
+    async def _pf_fall_back_async(self, step: Step, error: Exception, hooks: Hooks | None) -> Any:
+        """Let the fallback answer for the failed attempt *step*, unless a gate refused that."""
         own = self.exec_fallback_async
-        if getattr(own, "__func__", None) is OWN_FALLBACK:
+        if step.refusal is error or getattr(own, "__func__", None) is OWN_FALLBACK:
             note(error, self, step.name, "exec", step.attempt + 1, step.attempts)
             raise error
-        step = Step("fallback", step.name, self, step.input, step.attempt, step.attempts)
+        step = fallback_step(step, hooks)
         try:
-            with watched(step, hooks):
+            with step:
                 step.result = await own(step.input, error)
             return step.result
         except BaseException as final:
@@ -191,4 +179,3 @@ class AsyncNode(Node[Prepared, Executed, Posted]):
 
 
 OWN_FALLBACK = AsyncNode.exec_fallback_async
-OWN_RUN_ASYNC = AsyncNode._run_async

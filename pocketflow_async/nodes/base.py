@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from pocketflow_async._typing import Executed, Generic, Posted, Prepared, subscript
-from pocketflow_async.hooks import Hooks, Kind, Step, active, admit, watched
+from pocketflow_async.hooks import Hooks, Kind, Step, active, admit
 from pocketflow_async.trail import note
 
 _N = TypeVar("_N", bound="BaseNode[Any, Any, Any]")
@@ -16,10 +16,15 @@ fan_out: list[Callable[[Sequence[Any]], BaseNode[Any, Any, Any]]] = []
 """Makes a node of a list of branches; filled by `parallel`, which stands above this module."""
 
 
-def name_of(node: object) -> str:
+def name_of(node: Any) -> str:
     """Return the name a node or flow was given, or that of its class."""
-    given = getattr(node, "_options", None)
-    return getattr(given, "name", None) or type(node).__name__
+    try:
+        given = node._pf_options
+    except AttributeError:  # not one of ours
+        given = None
+    if given is None or given.name is None:
+        return type(node).__name__
+    return given.name  # type: ignore[no-any-return]
 
 
 class BaseNode(Generic[Prepared, Executed, Posted]):
@@ -35,8 +40,10 @@ class BaseNode(Generic[Prepared, Executed, Posted]):
 
     params: dict[str, Any]
     successors: dict[str, BaseNode[Any, Any, Any]]
-    _kind: ClassVar[Kind] = "node"
-    _options: Any = None
+    _pf_kind: ClassVar[Kind] = "node"
+    # Names of the engine's own begin with `_pf_`, so that those of users' classes stay free.
+    _pf_options: Any = None
+    _pf_kept: list[Any] | None = None
 
     def __init__(self) -> None:
         self.params = {}
@@ -91,44 +98,35 @@ class BaseNode(Generic[Prepared, Executed, Posted]):
         hooks = active()
         if hooks is None:
             return self.exec(prep_res)
-        step = Step("exec", name_of(self), self, prep_res)
-        with watched(step, hooks):
+        with Step("exec", name_of(self), self, prep_res, hooks) as step:
             step.result = self.exec(prep_res)
         return step.result
 
     def _run(self, shared: Any) -> Any:
         hooks = active()
-        if hooks is not None:
-            return self._phases(shared, hooks)[0]
         phase = "prep"
         try:
-            prepared = self.prep(shared)
-            phase = "exec"
-            executed = self._exec(prepared)
-            phase = "post"
-            return self.post(shared, prepared, executed)
+            if hooks is None:
+                prepared = self.prep(shared)
+                phase = "exec"
+                executed = self._exec(prepared)
+                phase = "post"
+                action = self.post(shared, prepared, executed)
+            else:
+                name = name_of(self)
+                with Step("prep", name, self, shared, hooks) as step:
+                    step.result = prepared = self.prep(shared)
+                phase = "exec"
+                executed = self._exec(prepared)
+                phase = "post"
+                with Step("post", name, self, executed, hooks) as step:
+                    step.result = action = self.post(shared, prepared, executed)
         except BaseException as error:
             note(error, self, name_of(self), phase)
             raise
-
-    def _phases(self, shared: Any, hooks: Hooks | None) -> tuple[Any, Any]:
-        """Run prep, exec and post; return what post and exec returned."""
-        name = name_of(self)
-        phase = "prep"
-        try:
-            step = Step("prep", name, self, shared)
-            with watched(step, hooks):
-                step.result = prepared = self.prep(shared)
-            phase = "exec"
-            executed = self._exec(prepared)
-            phase = "post"
-            step = Step("post", name, self, executed)
-            with watched(step, hooks):
-                step.result = self.post(shared, prepared, executed)
-        except BaseException as error:
-            note(error, self, name, phase)
-            raise
-        return step.result, executed
+        if self._pf_kept is not None:
+            self._pf_kept.append(executed)
+        return action
 
     @overload
     def __rshift__(self, other: _N) -> _N: ...
@@ -166,8 +164,7 @@ def visit(node: BaseNode[Any, Any, Any], shared: Any, hooks: Hooks | None) -> An
     """Run a node or flow as one step, in synchronous code."""
     if hooks is None:
         return node._run(shared)
-    step = Step(node._kind, name_of(node), node, shared)
-    with watched(step, hooks):
+    with Step(node._pf_kind, name_of(node), node, shared, hooks) as step:
         admit(step, hooks)
         step.result = node._run(shared)
     return step.result

@@ -9,7 +9,7 @@ from pocketflow_async._typing import Executed, Posted, Prepared
 from pocketflow_async.attempts import CurrentRetry, has_own_attempts, own_attempts
 from pocketflow_async.clock import clock
 from pocketflow_async.errors import NodeTimeoutError
-from pocketflow_async.hooks import Hooks, Step, active, admit, watched
+from pocketflow_async.hooks import Hooks, Step, active, admit
 from pocketflow_async.nodes.base import BaseNode, name_of
 from pocketflow_async.options import NodeKeywords, NodeOptions, options
 from pocketflow_async.trail import note
@@ -42,7 +42,7 @@ class Node(BaseNode[Prepared, Executed, Posted]):
     max_retries: int
     wait: float
     cur_retry: int = CurrentRetry()  # type: ignore[assignment]
-    _keywords: ClassVar[type[Any]] = NodeKeywords
+    _pf_keywords: ClassVar[type[Any]] = NodeKeywords
 
     def __init__(
         self, max_retries: int = 1, wait: float = 0, **given: Unpack[NodeKeywords]
@@ -51,7 +51,7 @@ class Node(BaseNode[Prepared, Executed, Posted]):
         self.max_retries = max_retries
         self.wait = wait
         if given:
-            self._options = options(NodeOptions, self, self._keywords, given)
+            self._pf_options = options(NodeOptions, self, self._pf_keywords, given)
 
     def exec_fallback(self, prep_res: Prepared, exc: Exception) -> Executed:
         """Answer in place of exec after its last attempt failed; by default raise *exc* again."""
@@ -73,44 +73,42 @@ class Node(BaseNode[Prepared, Executed, Posted]):
         limit = self.max_retries
         if (
             hooks is not None
-            or self._options is not None
+            or self._pf_options is not None
             or (limit != 1 and (limit < 1 or has_own_attempts(self)))
         ):
-            return self._attempts(prep_res, hooks)
+            return self._pf_attempts(prep_res, hooks)
         # The plain path: the first attempt as directly as PocketFlow makes it.
         self.__dict__["cur_retry"] = 0
         try:
             return self.exec(prep_res)
         except Exception as error:  # noqa: BLE001 (a retry or the fallback decides)
-            step = Step("exec", name_of(self), self, prep_res, 0, limit)
+            step = attempt_step(self, name_of(self), prep_res, None, 0, False)
             plan_retry(step, error, PLAIN, self.wait)
             if step.wait is None:
-                return self._fall_back(step, error, None)
+                return self._pf_fall_back(step, error, None)
             if step.wait > 0:
                 clock().sleep(step.wait)
-        return self._attempts(prep_res, None, first=1)
+        return self._pf_attempts(prep_res, None, first=1)
 
-    def _attempts(self, prep_res: Any, hooks: Hooks | None, first: int = 0) -> Any:
-        """Try exec until it succeeds or gives up, watched, with all options."""
-        chosen = self._options or PLAIN
+    def _pf_attempts(self, prep_res: Any, hooks: Hooks | None, first: int = 0) -> Any:
+        """Try exec until it succeeds or gives up with all options."""
+        chosen = self._pf_options or PLAIN
         name = name_of(self)
+        own = has_own_attempts(self)
         for attempt in range(first, self.max_retries):
-            self.cur_retry = attempt
-            step = Step("exec", name, self, prep_res, attempt, self.max_retries)
+            step = attempt_step(self, name, prep_res, hooks, attempt, own)
             try:
-                with watched(step, hooks):
-                    self._attempt(step, chosen, hooks)
+                with step:
+                    self._pf_attempt(step, chosen, hooks)
                 return step.result
-            except Exception as error:
-                if step.refusal is error:
-                    raise
+            except Exception as error:  # noqa: BLE001 (a retry or the fallback decides)
                 if step.wait is None:
-                    return self._fall_back(step, error, hooks)
+                    return self._pf_fall_back(step, error, hooks)
                 if step.wait > 0:
                     clock().sleep(step.wait)
         return never_ran(name)
 
-    def _attempt(self, step: Step, chosen: NodeOptions, hooks: Hooks | None) -> None:
+    def _pf_attempt(self, step: Step, chosen: NodeOptions, hooks: Hooks | None) -> None:
         try:
             admit(step, hooks)
             started = clock().monotonic() if chosen.timeout else 0.0
@@ -121,15 +119,15 @@ class Node(BaseNode[Prepared, Executed, Posted]):
             plan_retry(step, error, chosen, self.wait)
             raise
 
-    def _fall_back(self, step: Step, error: Exception, hooks: Hooks | None) -> Any:
-        """Let the fallback answer for the failed attempt *step*."""
+    def _pf_fall_back(self, step: Step, error: Exception, hooks: Hooks | None) -> Any:
+        """Let the fallback answer for the failed attempt *step*, unless a gate refused that."""
         own = self.exec_fallback
-        if getattr(own, "__func__", None) is OWN_FALLBACK:
+        if step.refusal is error or getattr(own, "__func__", None) is OWN_FALLBACK:
             note(error, self, step.name, "exec", step.attempt + 1, step.attempts)
             raise error
-        step = Step("fallback", step.name, self, step.input, step.attempt, step.attempts)
+        step = fallback_step(step, hooks)
         try:
-            with watched(step, hooks):
+            with step:
                 step.result = own(step.input, error)
             return step.result
         except BaseException as final:
@@ -139,6 +137,34 @@ class Node(BaseNode[Prepared, Executed, Posted]):
 
 
 OWN_FALLBACK = Node.exec_fallback
+
+
+def attempt_step(
+    node: Node[Any, Any, Any],
+    name: str,
+    prep_res: Any,
+    hooks: Hooks | None,
+    attempt: int,
+    own: bool,
+) -> Step:
+    """Return the step of attempt number *attempt* (0-based), the node's `cur_retry` set to it."""
+    if own:
+        node.cur_retry = attempt
+    else:
+        node.__dict__["cur_retry"] = attempt
+    step = Step("exec", name, node, prep_res, hooks)
+    if node.max_retries != 1:
+        step.attempt = attempt
+        step.attempts = node.max_retries
+    return step
+
+
+def fallback_step(failed: Step, hooks: Hooks | None) -> Step:
+    """Return the step of the fallback that follows the failed attempt."""
+    step = Step("fallback", failed.name, failed.source, failed.input, hooks)
+    step.attempt = failed.attempt
+    step.attempts = failed.attempts
+    return step
 
 
 def plan_retry(step: Step, error: BaseException, chosen: NodeOptions, wait: float) -> None:
