@@ -9,9 +9,9 @@ import asyncio
 import copy
 import time
 import warnings
+from typing import TYPE_CHECKING, Any
 
 from pocketflow_async.batch import AsyncBatchNode, AsyncParallelBatchNode, BatchNode
-from pocketflow_async.check import Problem
 from pocketflow_async.errors import (
     FlowError,
     FlowTimeoutError,
@@ -32,6 +32,9 @@ from pocketflow_async.hooks import Step, guarding, observing, suspended
 from pocketflow_async.nodes import AsyncNode, BaseNode, Node
 from pocketflow_async.nodes.base import _ConditionalTransition as _ConditionalTransition
 from pocketflow_async.parallel import Parallel, parallel
+
+if TYPE_CHECKING:
+    from pocketflow_async.check import Problem
 
 __version__ = "0.1.0"
 
@@ -67,3 +70,11 @@ __all__ = [
     "time",
     "warnings",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Problem":
+        from pocketflow_async.check import Problem  # noqa: PLC0415 (a run needs none of it)
+
+        return Problem
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

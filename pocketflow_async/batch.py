@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, ClassVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pocketflow_async._typing import Executed, Generic, Posted, Prepared
 from pocketflow_async.attempts import own_attempts
+from pocketflow_async.defaults import PLAIN
 from pocketflow_async.hooks import Hooks, Step, active
 from pocketflow_async.nodes import AsyncNode, Node, name_of
-from pocketflow_async.options import NodeOptions, ParallelKeywords
 from pocketflow_async.scatter import closable, scatter
 
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from pocketflow_async.options import ParallelKeywords
+
 # In this module `Prepared` is the type of an item and `Executed` that of its result.
-_DEFAULTS = NodeOptions()
 
 
 def entries(prepared: Any) -> Any:
@@ -127,7 +131,7 @@ class AsyncParallelBatchNode(
         **given: The other options of `AsyncNode`, per item.
     """
 
-    _pf_keywords: ClassVar[type[Any]] = ParallelKeywords
+    _pf_keywords: ClassVar[str] = "ParallelKeywords"
 
     if TYPE_CHECKING:
 
@@ -142,7 +146,7 @@ class AsyncParallelBatchNode(
     async def _exec(self, items: Any) -> list[Any]:  # type: ignore[override]
         one = super()._exec
         hooks = active()
-        chosen = self._pf_options or _DEFAULTS
+        chosen = self._pf_options or PLAIN
 
         async def watched_one(index: int, item: Any) -> Any:
             assert hooks is not None

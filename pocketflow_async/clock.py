@@ -7,7 +7,6 @@ another one in its place for a block and all that is started inside it.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -31,6 +30,8 @@ class Clock:
 
     def uniform(self, low: float, high: float) -> float:
         """Return a random number between *low* and *high*, for jitter."""
+        import random  # noqa: PLC0415 (a millisecond that only jitter needs)
+
         return random.uniform(low, high)
 
 

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, ClassVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pocketflow_async._typing import Generic, Posted, Prepared
 from pocketflow_async.batch import entries
-from pocketflow_async.check import Problem, problems
 from pocketflow_async.copying import fresh
+from pocketflow_async.defaults import PLAIN, Defaults, choose
 from pocketflow_async.errors import (
     InvalidFlowError,
     UnknownActionError,
     UseRunAsyncError,
 )
-from pocketflow_async.graph import mermaid
 from pocketflow_async.hooks import Kind, Step, active, admit, admit_async
 from pocketflow_async.limits import UNLIMITED, Limit, Limits
 from pocketflow_async.nodes import AsyncNode, BaseNode, name_of
-from pocketflow_async.options import FlowKeywords, FlowOptions, ParallelFlowKeywords, options
 from pocketflow_async.scatter import scatter
 from pocketflow_async.threads import run_sync
 from pocketflow_async.trail import note, passing
 
-_DEFAULTS = FlowOptions()
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from pocketflow_async.check import Problem
+    from pocketflow_async.options import FlowKeywords, ParallelFlowKeywords
 
 
 def _copy(node: Any) -> Any:
@@ -52,14 +54,14 @@ class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
 
     start_node: Any
     _pf_kind: ClassVar[Kind] = "flow"
-    _pf_keywords: ClassVar[type[Any]] = FlowKeywords
+    _pf_keywords: ClassVar[str] = "FlowKeywords"
     _pf_batched: ClassVar[bool] = False
 
     def __init__(self, start: Any = None, **given: Unpack[FlowKeywords]) -> None:
         super().__init__()
         self.start_node = start
         if given:
-            self._pf_options = options(FlowOptions, self, self._pf_keywords, given)
+            self._pf_options = choose(self, "FlowOptions", given)
 
     def start(self, start: Any) -> Any:
         """Set the first node; return it."""
@@ -94,15 +96,19 @@ class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
 
         What a node may return is read from its source where there is some; nothing is run.
         """
+        from pocketflow_async.check import problems  # noqa: PLC0415 (a run needs none of it)
+
         return problems(self)
 
     def to_mermaid(self) -> str:
         """Return the graph as the text of a Mermaid flowchart, nested flows as subgraphs."""
+        from pocketflow_async.graph import mermaid  # noqa: PLC0415 (a run needs none of it)
+
         return mermaid(self)
 
-    def _pf_checked(self) -> FlowOptions | None:
+    def _pf_checked(self) -> Defaults | None:
         """Return the options, if any; a strict flow is validated first."""
-        chosen: FlowOptions | None = self._pf_options
+        chosen: Defaults | None = self._pf_options
         if chosen is not None and chosen.strict and (found := self.validate()):
             raise InvalidFlowError(name_of(self), found)
         return chosen
@@ -141,7 +147,7 @@ class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
                 action = node._run(shared)
                 node = _copy(self.get_next_node(node, action))
             return action
-        limits = Limits(name_of(self), self._pf_options or _DEFAULTS, timed=True)
+        limits = Limits(name_of(self), self._pf_options or PLAIN, timed=True)
         while node is not None:
             limits.step(node)
             node.set_params(limits.params(node, shares))
@@ -252,7 +258,7 @@ class AsyncFlow(
                     action = await run_sync(node, shared)
                 node = _copy(self.get_next_node(node, action))
             return action
-        limits = Limits(name_of(self), self._pf_options or _DEFAULTS)
+        limits = Limits(name_of(self), self._pf_options or PLAIN)
         while node is not None:
             limits.step(node)
             node.set_params(limits.params(node, shares))
@@ -304,7 +310,7 @@ class AsyncParallelBatchFlow(
         **given: The other options of `Flow`.
     """
 
-    _pf_keywords: ClassVar[type[Any]] = ParallelFlowKeywords
+    _pf_keywords: ClassVar[str] = "ParallelFlowKeywords"
 
     if TYPE_CHECKING:
 
@@ -312,7 +318,7 @@ class AsyncParallelBatchFlow(
 
     async def _pf_rounds_async(self, shared: Any, prepared: Any) -> tuple[Any, Any]:
         rounds = entries(prepared)
-        chosen = self._pf_options or _DEFAULTS
+        chosen = self._pf_options or PLAIN
 
         async def one(index: int, params: Any) -> Any:
             return await self._pf_round(shared, index, params)

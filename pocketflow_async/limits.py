@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Any
 
 from pocketflow_async.clock import clock
+from pocketflow_async.defaults import Defaults
 from pocketflow_async.errors import FlowTimeoutError, StepLimitError
 from pocketflow_async.nodes import name_of
-from pocketflow_async.options import FlowOptions
 
 
 class Limit:
@@ -55,7 +55,7 @@ class Limits:
 
     __slots__ = ("_chosen", "_deadline", "_left", "_name", "_recent")
 
-    def __init__(self, name: str, chosen: FlowOptions, timed: bool = False) -> None:
+    def __init__(self, name: str, chosen: Defaults, timed: bool = False) -> None:
         self._name = name
         self._chosen = chosen
         self._left = chosen.max_steps

@@ -135,14 +135,14 @@ class FlowOptions:
             raise TypeError(f"ends is a collection of actions: ends=({self.ends!r},)")
 
 
-def options(cls: type[_T], owner: object, allowed: type[Any], given: Mapping[str, Any]) -> _T:
+def build(cls: type[_T], owner: object, keywords: str, given: Mapping[str, Any]) -> _T:
     """Build the options of *owner* from its keyword arguments.
 
     Raises:
-        TypeError: An argument is not a key of the TypedDict *allowed*, or has the wrong type.
+        TypeError: An argument is no key of the TypedDict named *keywords*, or of a wrong type.
         ValueError: A value is out of its range.
     """
-    names = sorted(allowed.__optional_keys__)
+    names = sorted(globals()[keywords].__optional_keys__)
     for name in given:
         if name not in names:
             who = type(owner).__name__

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from pocketflow_async.copying import fresh
+from pocketflow_async.defaults import PLAIN, choose
 from pocketflow_async.flows import AsyncFlow
 from pocketflow_async.hooks import Hooks, Step, active, admit_async
 from pocketflow_async.nodes import AsyncNode, BaseNode, fan_out, name_of, visit_async
-from pocketflow_async.options import NodeOptions, OnError, ParallelKeywords, options
 from pocketflow_async.scatter import scatter
 from pocketflow_async.threads import run_sync
 from pocketflow_async.trail import note, passing
@@ -23,6 +23,8 @@ class Parallel(AsyncNode[None, dict[str, Any]]):
         into: Key of `shared` under which the results are stored too, or None.
     """
 
+    _pf_keywords: ClassVar[str] = "ParallelKeywords"
+
     def __init__(
         self,
         branches: Sequence[BaseNode[Any, Any, Any]],
@@ -34,7 +36,7 @@ class Parallel(AsyncNode[None, dict[str, Any]]):
         self.branches = _named(branches)
         self.into = into
         if given:
-            self._pf_options = options(NodeOptions, self, ParallelKeywords, given)
+            self._pf_options = choose(self, "NodeOptions", given)
 
     async def post_async(self, shared: Any, prep_res: None, exec_res: dict[str, Any]) -> Any:
         """Hand the results on; override it to choose an action by them."""
@@ -43,7 +45,7 @@ class Parallel(AsyncNode[None, dict[str, Any]]):
 
     async def _run_async(self, shared: Any) -> Any:
         hooks = active()
-        chosen = self._pf_options or NodeOptions()
+        chosen = self._pf_options or PLAIN
         name = name_of(self)
         branches = list(self.branches.values())
 
@@ -71,7 +73,7 @@ class Parallel(AsyncNode[None, dict[str, Any]]):
 def parallel(
     *branches: BaseNode[Any, Any, Any],
     concurrency: int | None = None,
-    on_error: OnError = "raise",
+    on_error: Literal["raise", "collect"] = "raise",
     name: str | None = None,
     into: str | None = None,
 ) -> Parallel:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from typing import TYPE_CHECKING, Any, ClassVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pocketflow_async._typing import Executed, Posted, Prepared
 from pocketflow_async.attempts import has_own_attempts, own_attempts
 from pocketflow_async.clock import clock
+from pocketflow_async.defaults import PLAIN
 from pocketflow_async.errors import NodeTimeoutError, UseRunAsyncError
 from pocketflow_async.hooks import Hooks, Step, active, admit_async
 from pocketflow_async.nodes.base import name_of
 from pocketflow_async.nodes.sync import (
-    PLAIN,
     Node,
     attempt_step,
     fallback_step,
     never_ran,
     plan_retry,
 )
-from pocketflow_async.options import AsyncNodeKeywords
 from pocketflow_async.trail import note
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from pocketflow_async.options import AsyncNodeKeywords
 
 
 async def visit_async(node: Any, shared: Any, hooks: Hooks | None) -> Any:
@@ -41,7 +45,7 @@ class AsyncNode(Node[Prepared, Executed, Posted]):
     from outside is never retried and never reaches the fallback.
     """
 
-    _pf_keywords: ClassVar[type[Any]] = AsyncNodeKeywords
+    _pf_keywords: ClassVar[str] = "AsyncNodeKeywords"
 
     if TYPE_CHECKING:
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, ClassVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pocketflow_async._typing import Executed, Posted, Prepared
 from pocketflow_async.attempts import CurrentRetry, has_own_attempts, own_attempts
 from pocketflow_async.clock import clock
+from pocketflow_async.defaults import PLAIN, Defaults, choose
 from pocketflow_async.errors import NodeTimeoutError
 from pocketflow_async.hooks import Hooks, Step, active, admit
 from pocketflow_async.nodes.base import BaseNode, name_of
-from pocketflow_async.options import NodeKeywords, NodeOptions, options
 from pocketflow_async.trail import note
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from typing import Unpack
 
-PLAIN = NodeOptions()
+    from pocketflow_async.options import NodeKeywords
+
+logger = logging.getLogger(__name__)
 
 
 class Node(BaseNode[Prepared, Executed, Posted]):
@@ -42,7 +45,7 @@ class Node(BaseNode[Prepared, Executed, Posted]):
     max_retries: int
     wait: float
     cur_retry: int = CurrentRetry()  # type: ignore[assignment]
-    _pf_keywords: ClassVar[type[Any]] = NodeKeywords
+    _pf_keywords: ClassVar[str] = "NodeKeywords"
 
     def __init__(
         self, max_retries: int = 1, wait: float = 0, **given: Unpack[NodeKeywords]
@@ -51,7 +54,7 @@ class Node(BaseNode[Prepared, Executed, Posted]):
         self.max_retries = max_retries
         self.wait = wait
         if given:
-            self._pf_options = options(NodeOptions, self, self._pf_keywords, given)
+            self._pf_options = choose(self, "NodeOptions", given)
 
     def exec_fallback(self, prep_res: Prepared, exc: Exception) -> Executed:
         """Answer in place of exec after its last attempt failed; by default raise *exc* again."""
@@ -108,7 +111,7 @@ class Node(BaseNode[Prepared, Executed, Posted]):
                     clock().sleep(step.wait)
         return never_ran(name)
 
-    def _pf_attempt(self, step: Step, chosen: NodeOptions, hooks: Hooks | None) -> None:
+    def _pf_attempt(self, step: Step, chosen: Defaults, hooks: Hooks | None) -> None:
         try:
             admit(step, hooks)
             started = clock().monotonic() if chosen.timeout else 0.0
@@ -167,7 +170,7 @@ def fallback_step(failed: Step, hooks: Hooks | None) -> Step:
     return step
 
 
-def plan_retry(step: Step, error: BaseException, chosen: NodeOptions, wait: float) -> None:
+def plan_retry(step: Step, error: BaseException, chosen: Defaults, wait: float) -> None:
     """Note on the failed attempt *step* how long to wait for the next; None when there is none."""
     if not isinstance(error, Exception):
         note(error, step.source, step.name, "exec", step.attempt + 1, step.attempts)

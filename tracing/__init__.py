@@ -1,0 +1,51 @@
+"""See what your flows did: every run, node, phase, attempt and state, with inputs and outputs.
+
+`@trace_flow()` on a flow records its runs into a local store (one SQLite file, no server); the
+command `pocketflow-async` shows them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tracing.config import TracingConfig
+    from tracing.context import SpanContext, carry, current_span
+    from tracing.decorator import trace_flow
+    from tracing.flushing import aflush, counts, flush
+
+# Loaded when first used, so that importing the package costs next to nothing.
+_WHERE = {
+    "SpanContext": "context",
+    "TracingConfig": "config",
+    "aflush": "flushing",
+    "carry": "context",
+    "counts": "flushing",
+    "current_span": "context",
+    "flush": "flushing",
+    "trace_flow": "decorator",
+}
+
+__all__ = [
+    "SpanContext",
+    "TracingConfig",
+    "aflush",
+    "carry",
+    "counts",
+    "current_span",
+    "flush",
+    "trace_flow",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,261 @@
+"""The recorder: turns the engine's steps into records. The only module that knows the engine.
+
+It runs on the event loop inside the user's tasks, so it only notes: ids, times, outcomes and
+contents as JSON bytes. All else happens later, in the store's own thread.
+"""
+
+from __future__ import annotations
+
+from contextvars import Token
+from time import perf_counter_ns, time_ns
+from types import TracebackType
+from typing import Any, Protocol
+
+from pocketflow_async.hooks import Step, observing
+from tracing.context import Position, position, span_here
+from tracing.encode import encode
+from tracing.failure import describe, outcome_of, refuse
+from tracing.ids import new_span_id, new_trace_id
+from tracing.record import COMPLETED, Phase, Record, Trace
+
+watching = observing
+"""How a recorder is put to work: `with watching(recorder):`."""
+
+
+class Sink(Protocol):
+    """Takes records as they begin and end. Called on the event loop: must not block or raise."""
+
+    def opened(self, record: Record, /) -> None:
+        """Note that *record* has begun."""
+
+    def closed(self, record: Record, /) -> None:
+        """Take *record*, which changes no more."""
+
+
+class Recorder:
+    """An observer that notes every step in the trace of its context.
+
+    It holds no state of any run, so any number of runs may share it.
+
+    Args:
+        sink: Where the records go.
+        inputs: Whether contents going in are noted.
+        outputs: Whether contents coming out are noted.
+        limit: Largest size of one content, in bytes of JSON; longer ones are cut, still as JSON.
+    """
+
+    __slots__ = ("inputs", "limit", "outputs", "sink")
+
+    def __init__(
+        self, sink: Sink, inputs: bool = True, outputs: bool = True, limit: int = 32_768
+    ) -> None:
+        self.sink = sink
+        self.inputs = inputs
+        self.outputs = outputs
+        self.limit = limit
+
+    def __call__(self, step: Step) -> _Phase | _Visit | _Same | None:
+        """Return what notes *step* while it is entered; None if it is noted already."""
+        kind = step.kind
+        now = position.get()
+        if kind in _PHASES:
+            if now is None or (now[2] is not step.source and kind != "suspended"):
+                return None  # a phase called by hand, outside any visit
+            return _Phase(self, step, now)
+        if kind == "flow" and now is not None and now[1] < 0 and now[2] is step.source:
+            return _Same(step)  # the run that `trace_flow` has opened for this very flow
+        return _Visit(self, step, now)
+
+    def take_in(self, record: Record, value: Any) -> None:
+        """Note *value* as what went into *record*."""
+        if self.inputs:
+            record.input = encode(value, self.limit)
+
+    def put_out(self, record: Record, value: Any) -> None:
+        """Note *value* as what came out of *record*."""
+        if self.outputs:
+            record.output = encode(value, self.limit)
+
+    def contents(self, record: Record, step: Step) -> None:
+        """Note what a phase of a node has come to."""
+        kind = step.kind
+        if kind == "exec" or kind == "fallback":
+            if self.outputs:
+                record.output = encode(step.result, self.limit)
+        elif kind == "prep":
+            if self.inputs:
+                record.input = encode(step.result, self.limit)
+        elif kind == "post" and step.result is not None:
+            record.attributes = {"action": _action(step.result)}
+
+    def finish(self, record: Record, error: BaseException | None) -> None:
+        """End *record* and hand it over."""
+        record.end = perf_counter_ns()
+        if error is None:
+            record.outcome = COMPLETED
+        else:
+            record.outcome = outcome_of(error)
+            record.error = describe(error)
+        record.size = len(record.input or b"") + len(record.output or b"")
+        self.sink.closed(record)
+
+
+_PHASES = frozenset(("prep", "exec", "post", "fallback", "suspended"))
+
+
+def new_trace(
+    name: str,
+    session_id: str | None = None,
+    user_id: str | None = None,
+    tags: tuple[str, ...] = (),
+    metadata: dict[str, Any] | None = None,
+) -> Trace:
+    """Start a trace of its own, anchored to the wall clock now."""
+    return Trace(
+        new_trace_id(),
+        name,
+        time_ns(),
+        perf_counter_ns(),
+        session_id,
+        user_id,
+        tags,
+        metadata or {},
+    )
+
+
+class _Phase(Phase):
+    """Notes one phase, attempt or suspension of the record at work, and is the note."""
+
+    # What is needed only until it ends; then it must keep nothing of the user's alive.
+    _recorder: Recorder | None
+    _step: Step | None
+    _now: Position | None
+    _token: Token[Position | None] | None
+
+    def __init__(self, recorder: Recorder, step: Step, now: Position) -> None:
+        self.kind = step.kind
+        if step.attempt:
+            self.attempt = step.attempt
+        self._recorder = recorder
+        self._step = step
+        self._now = now
+
+    def __enter__(self) -> None:
+        record, _, source = self._now  # type: ignore[misc]  # set until the exit
+        phases = record.phases
+        kind = self.kind
+        if kind == "post":
+            if record.output is None and record.kind == "node":
+                # A batch: its exec is in the items.
+                self._recorder.put_out(record, self._step.input)  # type: ignore[union-attr]
+        elif kind == "suspended":
+            self.note = self._step.name  # type: ignore[union-attr]
+        self._token = position.set((record, len(phases), source))
+        phases.append(self)
+        self.start = perf_counter_ns()
+
+    def __exit__(
+        self,
+        cls: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end = perf_counter_ns()
+        position.reset(self._token)  # type: ignore[arg-type]
+        step, now, recorder = self._step, self._now, self._recorder
+        self._step = self._now = self._recorder = self._token = None
+        assert step is not None
+        assert now is not None
+        assert recorder is not None
+        if error is None:
+            self.outcome = COMPLETED
+            if now[0].kind == "node":
+                recorder.contents(now[0], step)
+            elif step.kind == "exec" or step.kind == "fallback":
+                recorder.put_out(now[0], step.result)
+            return
+        if step.refusal is error:
+            refuse(error)
+        self.wait = step.wait
+        self.error = describe(error)
+        self.outcome = outcome_of(error)
+
+
+def _action(value: Any) -> Any:
+    return value if isinstance(value, (str, int, float, bool)) else f"<{type(value).__name__}>"
+
+
+class _Visit(Record):
+    """Notes one visit of a node, nested flow or batch item, and is the note."""
+
+    _recorder: Recorder | None
+    _step: Step | None
+    _token: Token[Position | None] | None
+
+    def __init__(self, recorder: Recorder, step: Step, now: Position | None) -> None:
+        if now is None:
+            self.trace = new_trace(step.name)
+            self.parent_id = None
+        else:
+            self.trace = now[0].trace
+            self.parent_id = span_here(now)
+        self.span_id = new_span_id()
+        self.kind = step.kind
+        self.name = step.name
+        self.phases = []
+        if step.index is not None:
+            self.index = step.index
+        self._recorder = recorder
+        self._step = step
+
+    def __enter__(self) -> None:
+        step, recorder = self._step, self._recorder
+        assert step is not None
+        assert recorder is not None
+        if step.kind != "node":
+            if step.kind == "item" or self.parent_id is None:
+                recorder.take_in(self, step.input)
+            elif params := getattr(step.source, "params", None):
+                recorder.take_in(self, params)  # `shared` is noted in the root, once
+        self._token = position.set((self, -1, step.source))
+        self.start = perf_counter_ns()
+        recorder.sink.opened(self)
+
+    def __exit__(
+        self,
+        cls: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        position.reset(self._token)  # type: ignore[arg-type]
+        step, recorder = self._step, self._recorder
+        self._step = self._recorder = self._token = None
+        assert step is not None
+        assert recorder is not None
+        if error is None:
+            if step.kind != "node":
+                recorder.put_out(self, step.result)
+        elif step.refusal is error:
+            refuse(error)
+        recorder.finish(self, error)
+
+
+class _Same:
+    """Stands for a step that has its span already; passes on only that a gate refused it."""
+
+    __slots__ = ("_step",)
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        cls: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None and self._step.refusal is error:
+            refuse(error)

@@ -1,0 +1,141 @@
+"""A record as a row of the file: redacted, compact, and of types that SQLite always takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+
+from tracing.encode import encode
+from tracing.record import COMPLETED, Failure, Phase, Record, Trace
+
+Row = tuple[Any, ...]
+Redact = Callable[[bytes], bytes]
+
+COLUMNS: Final = (
+    "trace",
+    "owner",
+    "span_id",
+    "parent_id",
+    "kind",
+    "name",
+    "place",
+    "started_ns",
+    "duration_ns",
+    "outcome",
+    "error",
+    "phases",
+    "attributes",
+    "input",
+    "output",
+)
+CHANGING: Final = COLUMNS[8:]
+"""What the end of a record changes in the row that was written while it was open."""
+TRACE_COLUMNS: Final = (
+    "trace_id",
+    "owner",
+    "entry",
+    "name",
+    "session_id",
+    "user_id",
+    "tags",
+    "metadata",
+    "started_ns",
+    "duration_ns",
+    "outcome",
+)
+
+_SIGN: Final = 1 << 63
+_MOST: Final = 1 << 20  # bytes of an error or of all phases, should they need the careful encoder
+
+
+def signed(number: int) -> int:
+    """Return the signed 64-bit integer with the same bits as the unsigned *number*."""
+    return (number & (1 << 64) - 1 ^ _SIGN) - _SIGN
+
+
+def unsigned(number: int) -> int:
+    """Undo `signed`."""
+    return number & (1 << 64) - 1
+
+
+def record_row(record: Record, trace: int, owner: int, redact: Redact) -> Row:
+    """Return the values of `COLUMNS` for *record*, which may still be open.
+
+    Args:
+        record: What to store.
+        trace: Row number of its trace.
+        owner: Row number of the writing process.
+        redact: Takes the secrets out of JSON text.
+    """
+    start, end, parent = record.start, record.end, record.parent_id
+    return (
+        trace,
+        owner,
+        signed(record.span_id),
+        None if parent is None else signed(parent),
+        text(record.kind),
+        text(record.name),
+        None if record.index is None else signed(record.index),
+        record.trace.wall(start),
+        None if end is None else end - start,
+        None if end is None else record.outcome or COMPLETED,
+        None if record.error is None else _json(_failure(record.error)),
+        _json([_phase(phase, start) for phase in record.phases]) if record.phases else None,
+        redact(encode(record.attributes)) if record.attributes else None,
+        None if record.input is None else redact(record.input),
+        None if record.output is None else redact(record.output),
+    )
+
+
+def trace_row(trace: Trace, entry: Record, owner: int, redact: Redact) -> Row:
+    """Return the values of `TRACE_COLUMNS` for *trace*, whose outcome is that of *entry*."""
+    end = entry.end
+    return (
+        trace_key(trace.trace_id),
+        owner,
+        signed(entry.span_id),
+        text(trace.name),
+        None if trace.session_id is None else text(trace.session_id),
+        None if trace.user_id is None else text(trace.user_id),
+        encode(list(trace.tags)) if trace.tags else None,
+        redact(encode(trace.metadata)) if trace.metadata else None,
+        trace.wall(entry.start),
+        None if end is None else end - entry.start,
+        None if end is None else entry.outcome or COMPLETED,
+    )
+
+
+def trace_key(trace_id: int) -> bytes:
+    """Return the 16 bytes of a trace id."""
+    return (trace_id & (1 << 128) - 1).to_bytes(16, "big")
+
+
+def text(value: str) -> str:
+    """Return *value* without lone surrogates, which SQLite does not take."""
+    if value.isascii():
+        return value
+    return value.encode("utf-8", "backslashreplace").decode()
+
+
+def _phase(phase: Phase, start: int) -> list[Any]:
+    """Return kind, start and length, both in ns, and only for an eventful phase the rest."""
+    end = phase.end
+    short = [phase.kind, phase.start - start, None if end is None else end - phase.start]
+    plain = phase.outcome is None or phase.outcome == COMPLETED
+    if plain and not phase.attempt and phase.error is None and phase.note is None:
+        return short
+    error = None if phase.error is None else _failure(phase.error)
+    return [*short, phase.attempt, phase.outcome, error, phase.wait, phase.note]
+
+
+def _failure(error: Failure) -> list[Any]:
+    return [error.type, error.message, error.frames]
+
+
+def _json(value: object) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # a message with a lone surrogate
+        return encode(value, _MOST)
