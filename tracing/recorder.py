@@ -77,16 +77,17 @@ class Recorder:
             record.output = encode(value, self.limit)
 
     def contents(self, record: Record, step: Step) -> None:
-        """Note what a phase of a node has come to."""
+        """Note what a phase has come to: exec's result and, for a node, prep's and post's."""
         kind = step.kind
         if kind == "exec" or kind == "fallback":
             if self.outputs:
                 record.output = encode(step.result, self.limit)
-        elif kind == "prep":
-            if self.inputs:
-                record.input = encode(step.result, self.limit)
-        elif kind == "post" and step.result is not None:
-            record.attributes = {"action": _action(step.result)}
+        elif record.kind == "node":
+            if kind == "prep":
+                if self.inputs:
+                    record.input = encode(step.result, self.limit)
+            elif kind == "post" and step.result is not None:
+                record.attributes = {"action": _action(step.result)}
 
     def finish(self, record: Record, error: BaseException | None) -> None:
         """End *record* and hand it over."""
@@ -127,29 +128,23 @@ class _Phase(Phase):
     """Notes one phase, attempt or suspension of the record at work, and is the note."""
 
     # What is needed only until it ends; then it must keep nothing of the user's alive.
-    _recorder: Recorder | None
-    _step: Step | None
-    _now: Position | None
+    _held: tuple[Recorder, Step, Position] | None
     _token: Token[Position | None] | None
 
     def __init__(self, recorder: Recorder, step: Step, now: Position) -> None:
         self.kind = step.kind
-        if step.attempt:
-            self.attempt = step.attempt
-        self._recorder = recorder
-        self._step = step
-        self._now = now
+        self._held = (recorder, step, now)
 
     def __enter__(self) -> None:
-        record, _, source = self._now  # type: ignore[misc]  # set until the exit
+        recorder, step, (record, _, source) = self._held  # type: ignore[misc]  # set until the exit
         phases = record.phases
-        kind = self.kind
-        if kind == "post":
+        if step.attempt:
+            self.attempt = step.attempt
+        if self.kind == "post":
             if record.output is None and record.kind == "node":
-                # A batch: its exec is in the items.
-                self._recorder.put_out(record, self._step.input)  # type: ignore[union-attr]
-        elif kind == "suspended":
-            self.note = self._step.name  # type: ignore[union-attr]
+                recorder.put_out(record, step.input)  # a batch: its exec is in the items
+        elif self.kind == "suspended":
+            self.note = step.name
         self._token = position.set((record, len(phases), source))
         phases.append(self)
         self.start = perf_counter_ns()
@@ -162,17 +157,11 @@ class _Phase(Phase):
     ) -> None:
         self.end = perf_counter_ns()
         position.reset(self._token)  # type: ignore[arg-type]
-        step, now, recorder = self._step, self._now, self._recorder
-        self._step = self._now = self._recorder = self._token = None
-        assert step is not None
-        assert now is not None
-        assert recorder is not None
+        recorder, step, (record, _, _) = self._held  # type: ignore[misc]
+        self._held = self._token = None
         if error is None:
             self.outcome = COMPLETED
-            if now[0].kind == "node":
-                recorder.contents(now[0], step)
-            elif step.kind == "exec" or step.kind == "fallback":
-                recorder.put_out(now[0], step.result)
+            recorder.contents(record, step)
             return
         if step.refusal is error:
             refuse(error)
@@ -188,8 +177,7 @@ def _action(value: Any) -> Any:
 class _Visit(Record):
     """Notes one visit of a node, nested flow or batch item, and is the note."""
 
-    _recorder: Recorder | None
-    _step: Step | None
+    _held: tuple[Recorder, Step] | None
     _token: Token[Position | None] | None
 
     def __init__(self, recorder: Recorder, step: Step, now: Position | None) -> None:
@@ -205,13 +193,10 @@ class _Visit(Record):
         self.phases = []
         if step.index is not None:
             self.index = step.index
-        self._recorder = recorder
-        self._step = step
+        self._held = (recorder, step)
 
     def __enter__(self) -> None:
-        step, recorder = self._step, self._recorder
-        assert step is not None
-        assert recorder is not None
+        recorder, step = self._held  # type: ignore[misc]  # set until the exit
         if step.kind != "node":
             if step.kind == "item" or self.parent_id is None:
                 recorder.take_in(self, step.input)
@@ -228,10 +213,8 @@ class _Visit(Record):
         trace: TracebackType | None,
     ) -> None:
         position.reset(self._token)  # type: ignore[arg-type]
-        step, recorder = self._step, self._recorder
-        self._step = self._recorder = self._token = None
-        assert step is not None
-        assert recorder is not None
+        recorder, step = self._held  # type: ignore[misc]
+        self._held = self._token = None
         if error is None:
             if step.kind != "node":
                 recorder.put_out(self, step.result)
