@@ -59,12 +59,20 @@ class BaseNode(Generic[Prepared, Executed, Posted]):
     @overload
     def next(self, node: _N, action: str = "default") -> _N: ...
     @overload
+    def next(
+        self, node: _ConditionalTransition, action: str = "default"
+    ) -> _ConditionalTransition: ...
+    @overload
     def next(self, node: Sequence[Any], action: str = "default") -> BaseNode[Any, Any, Any]: ...
     def next(self, node: Any, action: str = "default") -> Any:
         """Go on at *node* when post returns *action*; return *node*.
 
-        A list or tuple of nodes becomes one node that runs them side by side (see `parallel`).
+        A list or tuple of nodes becomes one node that runs them side by side (see `parallel`). Of
+        `other - "action"` the node is connected, and the action kept for the next `>>`.
         """
+        if isinstance(node, _ConditionalTransition):
+            self.next(node.src, action)  # a - "x" >> b - "y" >> c: `-` binds before `>>`
+            return node
         if isinstance(node, (list, tuple)):
             node = fan_out[0](node)
         if action in self.successors:
@@ -131,6 +139,8 @@ class BaseNode(Generic[Prepared, Executed, Posted]):
     @overload
     def __rshift__(self, other: _N) -> _N: ...
     @overload
+    def __rshift__(self, other: _ConditionalTransition) -> _ConditionalTransition: ...
+    @overload
     def __rshift__(self, other: Sequence[Any]) -> BaseNode[Any, Any, Any]: ...
     def __rshift__(self, other: Any) -> Any:
         return self.next(other)
@@ -154,6 +164,8 @@ class _ConditionalTransition:
 
     @overload
     def __rshift__(self, tgt: _N) -> _N: ...
+    @overload
+    def __rshift__(self, tgt: _ConditionalTransition) -> _ConditionalTransition: ...
     @overload
     def __rshift__(self, tgt: Sequence[Any]) -> BaseNode[Any, Any, Any]: ...
     def __rshift__(self, tgt: Any) -> Any:

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +23,7 @@ from tests.tracing.store_kit import (
 )
 from tracing.record import phase_id
 from tracing.redact import Redactor
-from tracing.store import Counts, TraceReader, TraceStore, open_store
+from tracing.store import Counts, TraceStore, open_store
 from tracing.store.location import default_path, resolve
 
 Make = Callable[..., TraceStore]
@@ -357,137 +352,6 @@ def test_a_trace_whose_parent_is_elsewhere_ends_with_its_entry(make):
     assert [root.name for root in store.reader().trace(f"{trace.trace_id:032x}").roots] == [
         "served"
     ]
-
-
-WRITER = """
-import sys
-from tests.tracing.store_kit import flow
-from tracing.store import TraceStore
-store = TraceStore.at(sys.argv[1])
-for _ in range(50):
-    for record in flow(99, sys.argv[2]):
-        store.opened(record)
-        store.closed(record)
-print(*store.flush(40))
-"""
-
-
-def test_four_processes_write_one_file(tmp_path, child_env):
-    """Four processes write 5,000 records each into a new file; none is lost."""
-    path = tmp_path / "deep" / "shared.db"
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path), f"flow {number}"],
-            env=child_env,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(4)
-    ]
-    said = [child.communicate(timeout=50)[0].split() for child in children]
-
-    assert said == [["5000", "0", "0", "0"]] * 4
-    assert rows(path, "SELECT count(*), count(DISTINCT trace) FROM records") == [(20_000, 200)]
-    assert rows(path, "SELECT count(*), sum(ended) FROM owners") == [(4, 4)]
-    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
-    assert len(TraceReader(path).traces(1000, name="flow 3")) == 50
-
-
-def in_child(store: TraceStore, queue: Any) -> None:
-    before = store.counts()
-    store.closed(finish(start(new_trace("child"))))
-    queue.put((before, store.flush(10)))
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_fork(make):
-    """Parent and child of a fork each write their own records, once, as processes of their own."""
-    store = make()
-    root = start(new_trace("parent"))
-    store.opened(root)
-    for _ in range(1000):
-        store.closed(finish(start(new_trace("parent"))))
-    context = multiprocessing.get_context("fork")
-    queue = context.SimpleQueue()
-    children = [context.Process(target=in_child, args=(store, queue)) for _ in range(3)]
-    for child in children:
-        child.start()
-    said = [queue.get() for _ in children]
-    for child in children:
-        child.join(10)
-    store.closed(finish(root))
-
-    assert said == [(Counts(0, 0, 0, 0), Counts(1, 0, 0, 0))] * 3
-    assert store.flush(10) == Counts(1001, 0, 0, 0)
-    names = "SELECT name, count(*) FROM traces GROUP BY name ORDER BY name"
-    assert rows(store, names) == [("child", 3), ("parent", 1001)]
-    assert rows(store, "SELECT count(*) FROM owners") == [(4,)]
-    assert rows(store, "PRAGMA integrity_check") == [("ok",)]
-
-
-RUNNING = """
-import sys, time
-from tests.tracing.store_kit import finish, new_trace, phase, start
-from tracing.store import TraceStore
-store = TraceStore.at(sys.argv[1])
-trace = new_trace("doomed")
-root = start(trace, name="doomed")
-store.opened(root)
-for number in range(3):
-    node = start(trace, root.span_id, f"done {number}")
-    store.opened(node)
-    store.closed(finish(node))
-node = start(trace, root.span_id, "dying")
-phase(node, "prep")
-phase(node, "exec", done=False)
-store.opened(node)
-print("ready", flush=True)
-time.sleep(60)
-"""
-
-
-def test_kill_leaves_what_was_finished_and_what_was_open(tmp_path, child_env, make):
-    """A running flow can be watched from outside; after `kill -9` it shows where it died."""
-    path = tmp_path / "traces.db"
-    child = subprocess.Popen(
-        [sys.executable, "-c", RUNNING, str(path)], env=child_env, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-        reader = TraceReader(path)
-        wait_until(lambda: path.exists() and reader.traces() and reader.traces()[0].spans == 5)
-        watched = reader.trace(reader.traces()[0].trace_id)
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.communicate(timeout=10)
-    dead = reader.trace(watched.summary.trace_id)
-
-    assert (watched.summary.outcome, watched.summary.duration_ns) == ("running", None)
-    assert watched.roots[0].children[3].phases[1].outcome == "running"
-    for tree in (dead, _after_a_new_writer(make, path, dead.summary.trace_id)):
-        assert (tree.summary.outcome, tree.summary.failures) == ("interrupted", 2)
-        assert tree.summary.duration_ns is not None
-        top = tree.roots[0]
-        assert [span.name for span in top.children] == ["done 0", "done 1", "done 2", "dying"]
-        assert [span.outcome for span in top.children] == ["completed"] * 3 + ["interrupted"]
-        last = top.children[3]
-        assert [(p.kind, p.outcome) for p in last.phases] == [
-            ("prep", "completed"),
-            ("exec", "interrupted"),
-        ]
-        assert last.end_ns is not None
-        assert last.end_ns >= last.start_ns
-
-
-def _after_a_new_writer(make: Make, path: Path, trace_id: str) -> Any:
-    store = make(path)
-    store.closed(finish(start(new_trace("later"))))
-    store.flush(10)
-    wait_until(lambda: rows(path, "SELECT 1 FROM records WHERE duration_ns IS NULL") == [])
-    assert rows(path, "SELECT outcome FROM traces WHERE name = 'doomed'") == [("interrupted",)]
-    return store.reader().trace(trace_id)
 
 
 def test_open_rows_follow_the_run(make):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.text import Text
 
 from tracing.cli import document
@@ -31,10 +31,13 @@ class Screen(Console):
         """Raise the BrokenPipeError again that rich would end the process for, with its code."""
         raise
 
-    def lines(self, lines: Iterable[RenderableType]) -> None:
+    def lines(self, lines: Iterable[Text]) -> None:
         """Print each of *lines*, whole."""
         for line in lines:
-            self.print(line)
+            if self.color_system is None:
+                self.file.write(f"{line.plain}\n")  # long traces: rich needs ten times as long
+            else:
+                self.print(line)
 
 
 def screen() -> Screen:

@@ -109,7 +109,7 @@ def _attempts(span: Span, view: View) -> Iterator[Detail]:
 
 
 def _attempt(phase: PhaseSpan, view: View) -> Detail:
-    said = _said(phase.error) if phase.error else ""
+    said = _said(phase.error, view) if phase.error else ""
     waited = f", waited {_waited(phase, view)}" if phase.wait else ""
     label = f"{view.signs.retry} attempt {phase.attempt + 1}: "
     return Detail(label, said, "yellow", lasted(phase, view) + waited)
@@ -140,7 +140,7 @@ def _same(one: Failure | None, other: Failure | None) -> bool:
 def _error(failure: Failure, outcome: str, view: View) -> Iterator[Detail]:
     if outcome == CANCELLED and not view.full:
         return  # that it was cancelled has been said; where, is chance
-    yield Detail("", _said(failure), "red")
+    yield Detail("", _said(failure, view), "red")
     for file, line, function in failure.frames if view.full else _where(failure):
         where = f"at {_short(file, view)}:{line} in {function}"
         yield Detail("", words.one_line(where), "dim")
@@ -152,8 +152,9 @@ def _where(failure: Failure) -> tuple[tuple[str, int, str], ...]:
     return tuple(own or failure.frames)[-1:]
 
 
-def _said(failure: Failure) -> str:
-    return words.one_line(f"{failure.type}: {failure.message}" if failure.message else failure.type)
+def _said(failure: Failure, view: View) -> str:
+    name = failure.type if view.full else failure.type.rpartition(".")[2]
+    return words.one_line(f"{name}: {failure.message}" if failure.message else name)
 
 
 def _short(file: str, view: View) -> str:

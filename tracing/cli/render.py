@@ -143,12 +143,15 @@ def after_demo(trace_id: str, report: Path, store: object, program: str) -> Iter
     yield Text.assemble(("store    ", "dim"), str(store))
     yield Text()
     yield Text("Next:")
-    for command, why in (
+    commands = (
         (f"show {short} --phases", "with prep, exec and post"),
         (f"show {short} --json", "all of it, for machines"),
         ("traces", "every trace in the store"),
-    ):
-        yield Text.assemble(f"  {program} {command}".ljust(45), "  ", (why, "dim"))
+        ("graph tracing.demo:flow", "the flow as Mermaid text"),
+    )
+    longest = max(len(command) for command, _ in commands)
+    for command, why in commands:
+        yield Text.assemble(f"  {program} {command.ljust(longest)}  ", (why, "dim"))
 
 
 def store_page(facts: Facts, program: str) -> Iterator[Text]:

@@ -123,16 +123,12 @@ class Buffer:
     def take(self, most: int) -> list[Record]:
         """Remove up to *most* records from the queue. For the worker alone."""
         added = self._added
-        taken: list[Record] = []
-        while len(taken) < most:
-            try:
-                taken.append(self.queue.popleft())
-            except IndexError:
-                if not taken and not self.held:
-                    self._removed = added  # heals what two adding threads may have lost
-                break
-            self.held += 1
-        return taken
+        count = min(len(self.queue), most)
+        self.held += count  # before they leave the queue, so that they are always counted
+        if not self.held:
+            self._removed = added  # heals what two adding threads may have lost
+        popleft = self.queue.popleft
+        return [popleft() for _ in range(count)]
 
     def release(self, records: list[Record]) -> None:
         """Give back the room of *records* that were taken. For the worker alone."""

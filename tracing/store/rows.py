@@ -121,13 +121,17 @@ def text(value: str) -> str:
 
 def _phase(phase: Phase, start: int) -> list[Any]:
     """Return kind, start and length, both in ns, and only for an eventful phase the rest."""
-    end = phase.end
-    short = [phase.kind, phase.start - start, None if end is None else end - phase.start]
-    plain = phase.outcome is None or phase.outcome == COMPLETED
-    if plain and not phase.attempt and phase.error is None and phase.note is None:
+    began, end, said = phase.start, phase.end, phase.outcome
+    short = [phase.kind, began - start, None if end is None else end - began]
+    if (
+        (said is None or said == COMPLETED)
+        and not phase.attempt
+        and phase.error is None
+        and phase.note is None
+    ):
         return short
     error = None if phase.error is None else _failure(phase.error)
-    return [*short, phase.attempt, phase.outcome, error, phase.wait, phase.note]
+    return [*short, phase.attempt, said, error, phase.wait, phase.note]
 
 
 def _failure(error: Failure) -> list[Any]:

@@ -235,7 +235,8 @@ class Worker:
         try:
             if self._writer.moved():
                 self._writer.disconnect()
-            stored = self._writer.write([*self._hand, *ghosts], opened, dropped)
+            hurry = len(self._buffer.queue) > self._max_records // 8
+            stored = self._writer.write([*self._hand, *ghosts], opened, dropped, hurry=hurry)
         except Exception as error:  # noqa: BLE001 - this thread must outlive whatever happens
             self._failed(error, now)
         else:

@@ -30,8 +30,11 @@ _VALUES: Final = f"({','.join('?' * len(COLUMNS))})"
 _INSERT: Final = f"INSERT INTO records ({','.join(COLUMNS)}) VALUES "
 # Many rows in one statement. Each step of a statement gives up the interpreter lock and has to win
 # it back: row by row, a busy flow lets the writer through 200 times a second, and not more. On the
-# other hand a flow must not wait for long: making this many rows takes half a millisecond.
-_SIZES: Final = (64, 8, 1)
+# other hand a flow must not wait for long: making 64 rows takes half a millisecond. The writer asks
+# for more of its time only when records would be lost otherwise.
+_SIZES: Final = (512, 64, 8, 1)
+_GENTLE: Final = 64
+_HURRIED: Final = 512
 _INSERTS: Final = {size: _INSERT + ",".join([_VALUES] * size) for size in _SIZES}
 _UPDATE: Final = f"UPDATE records SET {','.join(f'{name} = ?' for name in CHANGING)} WHERE id = ?"
 _CHANGES: Final = len(COLUMNS) - len(CHANGING)
@@ -101,7 +104,14 @@ class Writer:
         """Tell whether the trace has a row, and is not yet ended, as far as this process knows."""
         return trace_id in self._places
 
-    def write(self, closed: Sequence[Record], opened: Sequence[Record], dropped: int) -> int:
+    def write(
+        self,
+        closed: Sequence[Record],
+        opened: Sequence[Record],
+        dropped: int,
+        *,
+        hurry: bool = False,
+    ) -> int:
         """Store a batch in one transaction, and a sign of life with it.
 
         Returns how many closed records it stored; the others could not be made into rows.
@@ -110,11 +120,12 @@ class Writer:
             closed: Finished records.
             opened: Records that still run: new ones, or known ones whose phases changed.
             dropped: Records lost by this process so far.
+            hurry: Whether to take more of the flow's time, because the queue is filling up.
         """
         with self._transaction() as connection:
             change = _Change(self, connection)
             change.note_traces(closed, opened)
-            change.write(closed, opened)
+            change.write(closed, opened, _HURRIED if hurry else _GENTLE)
             self._beat(connection, dropped, ended=False)
         change.keep()
         return len(closed) - change.spoilt
@@ -204,18 +215,20 @@ class _Change:
             ):
                 continue
             other = entries.get(trace_id)
-            if other is None or _rank(record) < _rank(other):
+            if other is None or record.parent_id is None:
                 entries[trace_id] = record
+            elif other.parent_id is not None and record.start < other.start:
+                entries[trace_id] = record  # the root is not among them: what began earliest
         for trace_id, entry in entries.items():
             self._places[trace_id] = self._place(entry)
 
-    def write(self, closed: Sequence[Record], opened: Sequence[Record]) -> None:
-        """Write the rows of the records, and the end of their traces."""
+    def write(self, closed: Sequence[Record], opened: Sequence[Record], chunk: int) -> None:
+        """Write the rows of the records, *chunk* at a time, and the end of their traces."""
         fresh: list[Row] = []
         changed: list[Row] = []
         numbers = self._writer.rows
         for record in closed:
-            if len(fresh) == _SIZES[0]:
+            if len(fresh) == chunk:
                 self._insert(fresh)
                 fresh.clear()
             place = self._find(record)
@@ -302,8 +315,3 @@ class _Change:
                 changed.append((*row[_CHANGES:], number))
             elif (new := self._connection.execute(_INSERTS[1], row).lastrowid) is not None:
                 self._rows[record.span_id] = new
-
-
-def _rank(record: Record) -> tuple[bool, int]:
-    """Sort the entry of a trace first: its root, else what began earliest."""
-    return record.parent_id is not None, record.start
