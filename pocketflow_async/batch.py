@@ -97,15 +97,16 @@ class AsyncBatchNode(
             results: list[Any] = []
             async with aclosing(closable(items)) as source:
                 async for item in source:
-                    results.append(await self._item(one, hooks, len(results), item))
+                    results.append(await self._pf_item(one, hooks, len(results), item))
             return results
         if hooks is None:
             return [await one(item) for item in entries(items)]
         return [
-            await self._item(one, hooks, index, item) for index, item in enumerate(entries(items))
+            await self._pf_item(one, hooks, index, item)
+            for index, item in enumerate(entries(items))
         ]
 
-    async def _item(self, one: Any, hooks: Hooks | None, index: int, item: Any) -> Any:
+    async def _pf_item(self, one: Any, hooks: Hooks | None, index: int, item: Any) -> Any:
         if hooks is None:
             return await one(item)
         return await _watched_item_async(self, one, hooks, index, item)

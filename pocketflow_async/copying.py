@@ -14,7 +14,7 @@ from abc import ABCMeta
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
-_FLAG = "_visits_by_dict"
+_FLAG = "_pf_copied_by_dict"
 _new = object.__new__
 
 

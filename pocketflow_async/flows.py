@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pocketflow_async._typing import Generic, Posted, Prepared
@@ -16,7 +17,7 @@ from pocketflow_async.errors import (
 )
 from pocketflow_async.hooks import Kind, Step, active, admit, admit_async
 from pocketflow_async.limits import UNLIMITED, Limit, Limits
-from pocketflow_async.nodes import AsyncNode, BaseNode, name_of
+from pocketflow_async.nodes import AsyncNode, BaseNode, kind_of, name_of
 from pocketflow_async.scatter import scatter
 from pocketflow_async.threads import run_sync
 from pocketflow_async.trail import note, passing
@@ -151,7 +152,7 @@ class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
         while node is not None:
             limits.step(node)
             node.set_params(limits.params(node, shares))
-            with Step(node._pf_kind, name_of(node), node, shared, hooks) as step:
+            with Step(kind_of(node), name_of(node), node, shared, hooks) as step:
                 admit(step, hooks)
                 step.result = action = node._run(shared)
             limits.done(node, action)
@@ -262,7 +263,7 @@ class AsyncFlow(
         while node is not None:
             limits.step(node)
             node.set_params(limits.params(node, shares))
-            with Step(node._pf_kind, name_of(node), node, shared, hooks) as step:
+            with Step(kind_of(node), name_of(node), node, shared, hooks) as step:
                 if hooks is not None and hooks.gates:
                     await admit_async(step, hooks)
                 if isinstance(node, AsyncNode):
@@ -277,11 +278,11 @@ class AsyncFlow(
         """Run the graph once for each dict of params; only batch flows do."""
         rounds = entries(prepared)
         for index, params in enumerate(rounds):
-            await self._pf_round(shared, index, params)
+            await self._pf_round(shared, index, {**self.params, **params})
         return _given(rounds), None
 
-    async def _pf_round(self, shared: Any, index: int, params: Any) -> Any:
-        step = Step("item", name_of(self), self, {**self.params, **params}, active())
+    async def _pf_round(self, shared: Any, index: int, params: dict[str, Any]) -> Any:
+        step = Step("item", name_of(self), self, params, active())
         step.index = index
         with step:
             step.result = await self._orch_async(shared, step.input)
@@ -320,8 +321,15 @@ class AsyncParallelBatchFlow(
         rounds = entries(prepared)
         chosen = self._pf_options or PLAIN
 
-        async def one(index: int, params: Any) -> Any:
-            return await self._pf_round(shared, index, params)
+        if chosen.concurrency is None and not isinstance(rounds, AsyncIterable):
+            # As in PocketFlow, all params are what they were before any round began.
+            items = [{**self.params, **params} for params in rounds]
+            own: dict[str, Any] = {}
+        else:
+            items, own = rounds, self.params
 
-        actions = await scatter(one, rounds, chosen.concurrency, chosen.on_error, "round")
+        async def one(index: int, params: Any) -> Any:
+            return await self._pf_round(shared, index, {**own, **params})
+
+        actions = await scatter(one, items, chosen.concurrency, chosen.on_error, "round")
         return _given(rounds), actions if chosen.on_error == "collect" else None

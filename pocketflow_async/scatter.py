@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+)
 from contextlib import aclosing, suppress
 from typing import Any, Literal
 
@@ -105,8 +112,9 @@ class _Batch:
         create = asyncio.get_running_loop().create_task
         tasks: list[asyncio.Task[None]] = []
         try:
-            for index, item in enumerate(items):
-                self.results.append(None)
+            everything = list(items)  # before the first one starts, as gather would
+            self.results = [None] * len(everything)
+            for index, item in enumerate(everything):
                 tasks.append(create(self.one(index, item)))
             for task in tasks:
                 while not task.done() and not self.failures:
@@ -120,52 +128,61 @@ class _Batch:
         self.check()
 
     async def bounded(self, items: Items, limit: int | None) -> None:
-        """Start an item whenever there is room, and keep nothing of those that are done."""
-        caller = asyncio.current_task()
-        cancels = caller.cancelling() if caller else 0
+        """Start an item whenever there is room, and keep nothing of those that are done.
+
+        By hand too: on Python 3.11 a TaskGroup that has failed leaves its caller's task marked as
+        cancelled, which breaks every timeout around it.
+        """
+        tasks: set[asyncio.Task[None]] = set()
+
+        def done(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            if not task.cancelled():
+                task.exception()  # looked at: what matters is in the failures
+            if not tasks:
+                self.wake()
+
+        def start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+            task = asyncio.get_running_loop().create_task(work)
+            tasks.add(task)
+            task.add_done_callback(done)
+            return task
+
+        start(self.feed(start, items, asyncio.Semaphore(limit) if limit else None))
         try:
-            async with asyncio.TaskGroup() as group:
-                await self.feed(group, items, asyncio.Semaphore(limit) if limit else None)
-        except BaseExceptionGroup:
-            if not self.failures:
-                raise
-        if caller and caller.cancelling() > cancels:
-            # An item's error on the way out must not hide that the caller was told to stop.
-            raise asyncio.CancelledError
+            while tasks and not self.failures:
+                await self.pause()
+        finally:
+            await _stop(tasks)
         self.check()
 
     async def feed(
-        self, group: asyncio.TaskGroup, items: Items, slots: asyncio.Semaphore | None
+        self,
+        start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        items: Items,
+        slots: asyncio.Semaphore | None,
     ) -> None:
-        async def start(item: Any) -> None:
+        """Read *items* in one task of its own, so that a failing item can interrupt it."""
+
+        async def admit(item: Any) -> None:
             if slots is not None:
                 await slots.acquire()
             self.results.append(None)
-            task = group.create_task(self.grouped(len(self.results) - 1, item))
+            task = start(self.one(len(self.results) - 1, item))
             if slots is not None:
-                # Not in `grouped`: a task cancelled before its first step never gets there.
+                # Not in `one`: a task cancelled before its first step never gets there.
                 task.add_done_callback(lambda _: slots.release())
 
         try:
-            if isinstance(items, AsyncIterable):
-                async with aclosing(closable(items)) as source:
-                    async for item in source:
-                        await start(item)
-            else:
-                for item in items:
-                    await start(item)
-        except Exception as error:
-            self.fail(None, error)
+            async with aclosing(closable(items)) as source:
+                async for item in source:
+                    await admit(item)
+        except GeneratorExit:  # the loop is gone; nobody waits any more
             raise
-
-    async def grouped(self, index: int, item: Any) -> None:
-        try:
-            await self.one(index, item)
-        except asyncio.CancelledError as error:
-            if _told_to_stop():
-                raise
-            # A task group takes a cancelled child for a finished one; the batch must not.
-            raise _Cancelled from error
+        except BaseException as error:
+            if not _told_to_stop():
+                self.fail(None, error)
+            raise
 
     def check(self) -> None:
         """Raise the first error, if there was one, with the others attached."""
@@ -191,18 +208,15 @@ class _Batch:
         return self.results
 
 
-class _Cancelled(Exception):
-    """An item was cancelled by itself or by somebody else than its batch."""
-
-
 def _told_to_stop() -> bool:
     """Return whether somebody has asked for the cancellation of the current task."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-async def _stop(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel *tasks* and wait for all of them, however often the caller is told to hurry."""
+async def _stop(started: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel what was *started* and wait for it, however often the caller is told to hurry."""
+    tasks = list(started)
     told: asyncio.CancelledError | None = None
     pending = [task for task in tasks if not task.done()]
     while pending:
@@ -225,8 +239,12 @@ def _describe(noun: str, index: int | None, error: BaseException) -> str:
     return f"{where}: {type(error).__name__}: {error}"
 
 
-async def closable(items: AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
-    """Yield from *items*, closing it when the reader stops early."""
+async def closable(items: Items) -> AsyncGenerator[Any, None]:
+    """Yield from *items*, closing an async source when the reader stops early."""
+    if not isinstance(items, AsyncIterable):
+        for item in items:
+            yield item
+        return
     source = aiter(items)
     try:
         async for item in source:

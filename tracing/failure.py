@@ -14,6 +14,7 @@ _REFUSED = "__flow_refused__"
 
 # Frames of the engine and of this package say nothing about the user's program.
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_DEMO = _HERE + "demo.py"
 _ENGINE = os.path.join(os.path.dirname(os.path.dirname(_HERE)), "pocketflow_async") + os.sep
 
 
@@ -61,7 +62,7 @@ def _lines(trace: TracebackType | None) -> tuple[tuple[str, int, str], ...]:
     found: list[tuple[str, int, str]] = []
     while trace is not None:
         code = trace.tb_frame.f_code
-        if not code.co_filename.startswith((_HERE, _ENGINE)):
+        if code.co_filename == _DEMO or not code.co_filename.startswith((_HERE, _ENGINE)):
             found.append((code.co_filename, trace.tb_lineno, code.co_qualname))
         trace = trace.tb_next
     return tuple(found[-_FRAMES:])

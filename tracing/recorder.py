@@ -31,6 +31,10 @@ class Sink(Protocol):
     def closed(self, record: Record, /) -> None:
         """Take *record*, which changes no more."""
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more records."""
+
 
 class Recorder:
     """An observer that notes every step in the trace of its context.

@@ -73,10 +73,15 @@ class Settings:
     def _recorder(self) -> tuple[TracingConfig, Recorder | None]:
         """Return the settings and the recorder, made anew when the environment says otherwise."""
         said = os.environ.get("POCKETFLOW_TRACE_STORE")
-        if self._made is None or (self._made[0] != said and self._follows_environment()):
+        made = self._made
+        if (
+            made is None
+            or (made[0] != said and self._follows_environment())
+            or (made[2] is not None and made[2].sink.is_closed)
+        ):
             config = TracingConfig.from_env() if self.config is None else self.config
-            self._made = (said, config, _build(config))
-        return self._made[1], self._made[2]
+            made = self._made = (said, config, _build(config))
+        return made[1], made[2]
 
     def _follows_environment(self) -> bool:
         return self.config is None or self.config.store is None

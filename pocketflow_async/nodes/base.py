@@ -27,6 +27,12 @@ def name_of(node: Any) -> str:
     return given.name  # type: ignore[no-any-return]
 
 
+def kind_of(node: Any) -> Kind:
+    """Return the kind of step a visit of *node* is; anything that acts like a node is one."""
+    kind: Kind = getattr(node, "_pf_kind", "node")
+    return kind
+
+
 class BaseNode(Generic[Prepared, Executed, Posted]):
     """What nodes and flows have in common: params, successors and the three phases.
 

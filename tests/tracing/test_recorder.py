@@ -369,7 +369,7 @@ async def test_a_suspension_has_its_reason_and_length(traces):
 
 
 async def test_current_span_is_the_phase_at_work(traces):
-    """What the user opens in prep, exec or post has that phase as its parent, in child tasks too."""
+    """What the user opens in a phase has it as its parent, in child tasks and threads too."""
     seen = {}
 
     class Look(AsyncNode):

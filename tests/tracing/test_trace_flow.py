@@ -357,7 +357,7 @@ async def test_an_async_generator(traces, shape):
 
 
 async def test_an_async_generator_closed_early(traces):
-    """aclose runs its `finally`, awaits included, and ends the span."""
+    """Aclose runs its `finally`, awaits included, and ends the span."""
     closed = []
 
     @trace_flow

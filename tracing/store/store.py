@@ -74,7 +74,7 @@ class TraceStore:
         self._wall_ns = wall_ns
         self._closing = threading.Lock()
         self._frozen = False
-        self._is_closed = False
+        self.is_closed = False
         self._buffer = Buffer(max_records, max_bytes, MANY, self._start)
         self.opened = self._buffer.opened
         self.closed = self._buffer.closed
@@ -95,7 +95,7 @@ class TraceStore:
             )
         with _registering:
             store = _stores.get(found)
-            if store is None:
+            if store is None or store.is_closed:
                 store = _stores[found] = cls(found, **options)
             return store
 
@@ -115,7 +115,7 @@ class TraceStore:
 
         While the file is in trouble this returns after one more try.
         """
-        if self._thread is None or self._is_closed:
+        if self._thread is None or self.is_closed:
             return self.counts()
         return self._worker.flush(timeout)
 
@@ -135,8 +135,8 @@ class TraceStore:
             for location in [key for key, store in _stores.items() if store is self]:
                 del _stores[location]
         with self._closing:
-            if not self._is_closed:
-                self._is_closed = True
+            if not self.is_closed:
+                self.is_closed = True
                 used = self._buffer.started
                 self._buffer.shut()
                 if used:
@@ -189,7 +189,7 @@ class TraceStore:
     def _restart(self) -> None:
         """Forget, in a forked child, what is the parent's to write."""
         self._closing = threading.Lock()
-        if self._is_closed:
+        if self.is_closed:
             return
         if self._writer.connection is not None and self.path is not None:
             _abandoned.append(self._writer.connection)  # closing it would break the parent's locks
@@ -230,7 +230,7 @@ _abandoned: list[Any] = []
 
 def open_stores() -> list[TraceStore]:
     """Return the stores that this process has opened and not closed."""
-    return [store for store in list(_alive) if not store._is_closed]
+    return [store for store in list(_alive) if not store.is_closed]
 
 
 def _unchanged(payload: bytes) -> bytes:

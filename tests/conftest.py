@@ -1,0 +1,56 @@
+"""Fixtures for all tests: a store of their own, and what to do when a service is absent."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def _stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stores")
+
+
+@pytest.fixture(autouse=True)
+def store_path(_stores: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Point the trace store at a file that no other test uses; it does not exist yet."""
+    path = _stores / f"{next(_numbers)}.db"
+    monkeypatch.setenv("POCKETFLOW_TRACE_STORE", str(path))
+    return path
+
+
+@pytest.fixture
+def require() -> Callable[[object, str], None]:
+    """Skip a test whose service is absent, or fail it under REQUIRE_SERVICES=1.
+
+    Use it as `require(shutil.which("redis-server"), "redis-server is not installed")`.
+    """
+
+    def require(present: object, reason: str) -> None:
+        if present:
+            return
+        if os.environ.get("REQUIRE_SERVICES", "") not in ("", "0"):
+            pytest.fail(f"{reason}, and REQUIRE_SERVICES is set", pytrace=False)
+        pytest.skip(reason)
+
+    return require
+
+
+@pytest.fixture
+def child_env(store_path: Path) -> dict[str, str]:
+    """Return the environment for a subprocess that imports this tree from any folder."""
+    env = dict(os.environ)
+    inherited = env.get("PYTHONPATH")
+    env["PYTHONPATH"] = os.pathsep.join([str(ROOT), *([inherited] if inherited else [])])
+    env["POCKETFLOW_TRACE_STORE"] = str(store_path)
+    env["PYTHONIOENCODING"] = "utf-8"
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONWARNINGS"):
+        env.pop(name, None)
+    return env
