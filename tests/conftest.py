@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 _numbers = itertools.count()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Under REQUIRE_SERVICES=1 a skip is a failure."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and _strict():
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and REQUIRE_SERVICES is set: {report.longrepr}"
+    return report
+
+
+def _strict() -> bool:
+    return os.environ.get("REQUIRE_SERVICES", "") not in ("", "0")
 
 
 @pytest.fixture(scope="session")
@@ -28,17 +44,14 @@ def store_path(_stores: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def require() -> Callable[[object, str], None]:
-    """Skip a test whose service is absent, or fail it under REQUIRE_SERVICES=1.
+    """Skip a test whose service is absent; under REQUIRE_SERVICES=1 that is a failure.
 
     Use it as `require(shutil.which("redis-server"), "redis-server is not installed")`.
     """
 
     def require(present: object, reason: str) -> None:
-        if present:
-            return
-        if os.environ.get("REQUIRE_SERVICES", "") not in ("", "0"):
-            pytest.fail(f"{reason}, and REQUIRE_SERVICES is set", pytrace=False)
-        pytest.skip(reason)
+        if not present:
+            pytest.skip(reason)
 
     return require
 
