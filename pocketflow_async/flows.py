@@ -16,7 +16,7 @@ from pocketflow_async.errors import (
     UseRunAsyncError,
 )
 from pocketflow_async.hooks import Kind, Step, active, admit, admit_async
-from pocketflow_async.limits import UNLIMITED, Limit, Limits
+from pocketflow_async.limits import Limits, limit_of
 from pocketflow_async.nodes import AsyncNode, BaseNode, kind_of, name_of
 from pocketflow_async.scatter import scatter
 from pocketflow_async.threads import run_sync
@@ -114,15 +114,16 @@ class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
             raise InvalidFlowError(name_of(self), found)
         return chosen
 
-    # One level of nesting costs two frames, `_run` and `_orch`, as in PocketFlow or not;
+    # One level of nesting costs two frames, `_run` and `_orch`, as in PocketFlow, watched or not;
     # so the deepest nesting that runs there runs here too.
 
     def _run(self, shared: Any) -> Any:
         hooks = active()
-        name = name_of(self)
-        self._pf_checked()
         phase = "prep"
         try:
+            if self._pf_options is not None:
+                self._pf_checked()
+            name = "" if hooks is None else name_of(self)
             with Step("prep", name, self, shared, hooks) as step:
                 step.result = prepared = self.prep(shared)
             phase = "nodes"
@@ -133,10 +134,10 @@ class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
             phase = "post"
             with Step("post", name, self, result, hooks) as step:
                 step.result = self.post(shared, prepared, result)
+            return step.result
         except BaseException as error:
-            _left(error, self, name, phase)
+            _left(error, self, name_of(self), phase)
             raise
-        return step.result
 
     def _orch(self, shared: Any, params: dict[str, Any] | None = None) -> Any:
         node, action = _copy(self.start_node), None
@@ -223,14 +224,19 @@ class AsyncFlow(
 
     async def _run_async(self, shared: Any) -> Any:
         hooks = active()
-        name = name_of(self)
-        chosen = self._pf_checked()
-        limit = (
-            UNLIMITED if chosen is None or chosen.timeout is None else Limit(name, chosen.timeout)
-        )
         phase = "prep"
         try:
-            async with limit:
+            if hooks is None and self._pf_options is None:
+                prepared = await self.prep_async(shared)
+                phase = "nodes"
+                if self._pf_batched:
+                    prepared, result = await self._pf_rounds_async(shared, prepared)
+                else:
+                    result = await self._orch_async(shared)
+                phase = "post"
+                return await self.post_async(shared, prepared, result)
+            name = name_of(self)
+            async with limit_of(name, self._pf_checked()):
                 with Step("prep", name, self, shared, hooks) as step:
                     step.result = prepared = await self.prep_async(shared)
                 phase = "nodes"
@@ -241,10 +247,10 @@ class AsyncFlow(
                 phase = "post"
                 with Step("post", name, self, result, hooks) as step:
                     step.result = await self.post_async(shared, prepared, result)
+                return step.result
         except BaseException as error:
-            _left(error, self, name, phase)
+            _left(error, self, name_of(self), phase)
             raise
-        return step.result
 
     async def _orch_async(self, shared: Any, params: dict[str, Any] | None = None) -> Any:
         node, action = _copy(self.start_node), None

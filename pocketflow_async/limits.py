@@ -46,7 +46,16 @@ class _Unlimited:
         pass
 
 
-UNLIMITED = _Unlimited()
+_UNLIMITED = _Unlimited()
+
+
+def limit_of(name: str, chosen: Defaults | None) -> Limit | _Unlimited:
+    """Return what holds one run of the flow *name* to its timeout, if it has one."""
+    if chosen is None or chosen.timeout is None:
+        return _UNLIMITED
+    return Limit(name, chosen.timeout)
+
+
 _RECENT = 8  # how many of the last steps the error about too many of them shows
 
 

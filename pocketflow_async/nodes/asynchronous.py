@@ -130,7 +130,7 @@ class AsyncNode(Node[Prepared, Executed, Posted]):
         return await self._pf_attempts_async(prep_res, None, first=1)
 
     async def _pf_attempts_async(self, prep_res: Any, hooks: Hooks | None, first: int = 0) -> Any:
-        """Try exec until it succeeds or gives up with all options."""
+        """Try exec until it succeeds or gives up, with all options, watched or not."""
         chosen = self._pf_options or PLAIN
         name = name_of(self)
         own = has_own_attempts(self)

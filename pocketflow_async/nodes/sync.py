@@ -94,7 +94,7 @@ class Node(BaseNode[Prepared, Executed, Posted]):
         return self._pf_attempts(prep_res, None, first=1)
 
     def _pf_attempts(self, prep_res: Any, hooks: Hooks | None, first: int = 0) -> Any:
-        """Try exec until it succeeds or gives up with all options."""
+        """Try exec until it succeeds or gives up, with all options, watched or not."""
         chosen = self._pf_options or PLAIN
         name = name_of(self)
         own = has_own_attempts(self)
