@@ -45,7 +45,7 @@ bench: $(TOOLS) ## compare with PocketFlow and a bare loop
 	done
 
 clean: ## remove .venv and everything that was made
-	@rm -rf $(VENV) dist build report.md .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) dist build pocketflow-report.md .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## show this list

@@ -13,7 +13,10 @@ from tracing import demo
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(demo.__file__).parent)
-    report = Path("report.md")
-    trace_id = demo.run(folder, report)
-    print(report.read_text(encoding="utf-8").splitlines()[0].lstrip("# "), "-> report.md")
+    report = Path("pocketflow-report.md")
+    try:
+        trace_id = demo.run(folder, report)
+    except demo.DemoError as error:
+        sys.exit(f"{Path(__file__).name}: {error}")
+    print(report.read_text(encoding="utf-8").splitlines()[0].lstrip("# "), f"-> {report}")
     print(f"pocketflow-async show {trace_id[:8]}")

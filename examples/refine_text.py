@@ -21,7 +21,7 @@ class Load(Node[Path, str]):
         return Path(shared["file"])
 
     def exec(self, path):
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8", errors="replace")
 
     def post(self, shared, path, text):
         shared["lines"] = text.splitlines()
@@ -86,4 +86,6 @@ class RefineText(AsyncFlow):
 
 if __name__ == "__main__":
     readme = Path(__file__).parent.parent / "README.md"
+    if not Path(sys.argv[1] if len(sys.argv) > 1 else readme).is_file():
+        sys.exit(f"{Path(__file__).name}: {sys.argv[1]} is not a file")
     asyncio.run(RefineText().run_async({"file": sys.argv[1] if len(sys.argv) > 1 else str(readme)}))

@@ -18,7 +18,7 @@ class Find(Node[Path, list[Path]]):
         return Path(shared["folder"])
 
     def exec(self, folder):
-        return sorted(folder.rglob("*.py"))
+        return [file for file in sorted(folder.rglob("*.py")) if file.is_file()]
 
     def post(self, shared, folder, files):
         shared["files"] = files
@@ -43,7 +43,11 @@ class Imports(Node[list[Path], list[str]]):
     def exec(self, files):
         found = Counter()
         for file in files:
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            try:
+                tree = ast.parse(file.read_bytes())
+            except (SyntaxError, ValueError, OSError):
+                continue  # not Python that we can read
+            for node in ast.walk(tree):
                 if isinstance(node, ast.Import):
                     found.update(name.name.split(".")[0] for name in node.names)
                 elif isinstance(node, ast.ImportFrom) and node.module:
@@ -58,8 +62,10 @@ class Newest(AsyncNode[list[Path], str]):
         return shared["files"]
 
     async def exec_async(self, files):
-        newest = await asyncio.to_thread(max, files, key=lambda file: file.stat().st_mtime)
-        return newest.name
+        newest = await asyncio.to_thread(
+            max, files, key=lambda file: file.stat().st_mtime, default=None
+        )
+        return newest.name if newest else "none"
 
 
 class Join(AsyncNode[dict, str]):
@@ -82,5 +88,7 @@ class SideBySide(AsyncFlow):
 
 
 if __name__ == "__main__":
-    folder = sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent)
+    if not folder.is_dir():
+        sys.exit(f"{Path(__file__).name}: {folder} is not a folder")
     asyncio.run(SideBySide().run_async({"folder": str(folder)}))

@@ -61,16 +61,16 @@ def _watched_item(node: Any, one: Any, hooks: Hooks, index: int, item: Any) -> A
     step = Step("item", name_of(node), node, item, hooks)
     step.index = index
     with step:
-        step.result = one(item)
-    return step.result
+        step.result = result = one(item)
+    return result
 
 
 async def _watched_item_async(node: Any, one: Any, hooks: Hooks, index: int, item: Any) -> Any:
     step = Step("item", name_of(node), node, item, hooks)
     step.index = index
     with step:
-        step.result = await one(item)
-    return step.result
+        step.result = result = await one(item)
+    return result
 
 
 class AsyncBatchNode(

@@ -23,7 +23,7 @@ class Problem:
 
     Attributes:
         kind: no-start, dead-end, unknown-action, unknown-successor, unreachable, async-in-sync,
-            never-runs or joined-twice.
+            never-runs, ignored-method or joined-twice.
         node: Name of the node it is about.
         message: What is wrong and what to do.
     """
@@ -83,10 +83,28 @@ def _node(node: Any, holder: Any) -> Iterator[Problem]:
     if isinstance(node, Node) and isinstance(retries, int) and retries < 1:
         text = f"{name} has max_retries={retries}, so its exec never runs; 1 means one attempt"
         yield Problem("never-runs", name, text)
+    yield from _ignored(node, name)
     for action, target in node.successors.items():
         if not isinstance(target, BaseNode):
             text = f"{name} - {action!r} leads to {target!r}, which is not a node"
             yield Problem("unknown-successor", name, text)
+
+
+def _ignored(node: Any, name: str) -> Iterator[Problem]:
+    """Find phases that are written in the other colour, where nothing calls or awaits them."""
+    for phase in ("prep", "exec", "post"):
+        own = getattr(type(node), phase, None)
+        if _holds(node) or getattr(own, "__module__", "").startswith("pocketflow_async."):
+            continue
+        if isinstance(node, AsyncNode):
+            if getattr(AsyncNode, f"{phase}_async") is getattr(type(node), f"{phase}_async"):
+                text = (
+                    f"{name} is an AsyncNode, so its {phase} is never called: name it {phase}_async"
+                )
+                yield Problem("ignored-method", name, text)
+        elif inspect.iscoroutinefunction(own):
+            text = f"{name}.{phase} is a coroutine function, but {name} is no AsyncNode"
+            yield Problem("ignored-method", name, text)
 
 
 def _routes(node: Any, returns: Returns, ends: Any) -> Iterator[Problem]:
@@ -128,7 +146,8 @@ def _unreachable(
             yield Problem("unreachable", name_of(node), text)
     known = {id(node) for node in nodes}
     for attribute, value in vars(holder).items():
-        if isinstance(value, BaseNode) and id(value) not in known and value is not holder:
+        stray = isinstance(value, BaseNode) and id(value) not in known and value is not holder
+        if stray and not _holds(value):  # a flow may well be run by hand
             text = f"{name_of(value)} (self.{attribute}) is not connected to the start node"
             yield Problem("unreachable", name_of(value), text)
 
@@ -188,7 +207,8 @@ def _read(function: Callable[..., Any]) -> Returns:
     if not isinstance(tree, (ast.FunctionDef, ast.AsyncFunctionDef)) or tree.decorator_list:
         return Returns(unknown=True)  # a lambda, or a wrapper that may return anything
     literals: set[str] = set()
-    nothing, unknown = not _stops(tree.body), False
+    end = _falls_off(tree.body)
+    nothing, unknown = end is True, end is None
     for value in _returned(tree.body):
         for leaf in _leaves(value):
             if not isinstance(leaf, ast.Constant):
@@ -225,29 +245,20 @@ def _leaves(value: ast.expr) -> Iterator[ast.expr]:
         yield value
 
 
-def _stops(body: list[ast.stmt]) -> bool:
-    """Return whether no path leads past the end of *body*."""
+def _falls_off(body: list[ast.stmt]) -> bool | None:
+    """Return whether the end of *body* can be reached; None where only a run can tell."""
     last = body[-1]
     match last:
         case ast.Return() | ast.Raise():
-            return True
-        case ast.If(orelse=[_, *_]):
-            return _stops(last.body) and _stops(last.orelse)
+            return False
+        case ast.If():
+            return _any(_falls_off(last.body), _falls_off(last.orelse) if last.orelse else True)
         case ast.With() | ast.AsyncWith():
-            return _stops(last.body)
-        case ast.Try():
-            if last.finalbody and _stops(last.finalbody):
-                return True
-            paths = [last.orelse or last.body, *(handler.body for handler in last.handlers)]
-            return all(_stops(path) for path in paths)
-        case ast.While(test=ast.Constant(value=True)):
-            return not any(isinstance(part, ast.Break) for part in ast.walk(last))
-        case ast.Match():
-            wild = any(_catches_all(case) for case in last.cases)
-            return wild and all(_stops(case.body) for case in last.cases)
-    return False
+            return _falls_off(last.body)
+        case ast.For() | ast.AsyncFor() | ast.While() | ast.Match() | ast.Try() | ast.TryStar():
+            return None
+    return True
 
 
-def _catches_all(case: ast.match_case) -> bool:
-    pattern = case.pattern
-    return case.guard is None and isinstance(pattern, ast.MatchAs) and pattern.pattern is None
+def _any(one: bool | None, other: bool | None) -> bool | None:
+    return True if one or other else (None if one is None or other is None else False)

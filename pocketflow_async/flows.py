@@ -133,8 +133,8 @@ class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
                 result = self._orch(shared)
             phase = "post"
             with Step("post", name, self, result, hooks) as step:
-                step.result = self.post(shared, prepared, result)
-            return step.result
+                step.result = result = self.post(shared, prepared, result)
+            return result
         except BaseException as error:
             _left(error, self, name_of(self), phase)
             raise
@@ -156,7 +156,7 @@ class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
             with Step(kind_of(node), name_of(node), node, shared, hooks) as step:
                 admit(step, hooks)
                 step.result = action = node._run(shared)
-            limits.done(node, action)
+            limits.done(node, action, shares)
             node = _copy(self.get_next_node(node, action))
         return action
 
@@ -165,10 +165,11 @@ class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
         rounds = entries(prepared)
         hooks = active()
         for index, params in enumerate(rounds):
-            step = Step("item", name_of(self), self, {**self.params, **params}, hooks)
+            merged = {**self.params, **params}
+            step = Step("item", name_of(self), self, merged, hooks)
             step.index = index
             with step:
-                step.result = self._orch(shared, step.input)
+                step.result = self._orch(shared, merged)
         return _given(rounds), None
 
 
@@ -246,8 +247,8 @@ class AsyncFlow(
                     result = await self._orch_async(shared)
                 phase = "post"
                 with Step("post", name, self, result, hooks) as step:
-                    step.result = await self.post_async(shared, prepared, result)
-                return step.result
+                    step.result = result = await self.post_async(shared, prepared, result)
+                return result
         except BaseException as error:
             _left(error, self, name_of(self), phase)
             raise
@@ -276,7 +277,7 @@ class AsyncFlow(
                     step.result = action = await node._run_async(shared)
                 else:
                     step.result = action = await run_sync(node, shared)
-            limits.done(node, action)
+            limits.done(node, action, shares)
             node = _copy(self.get_next_node(node, action))
         return action
 
@@ -291,8 +292,8 @@ class AsyncFlow(
         step = Step("item", name_of(self), self, params, active())
         step.index = index
         with step:
-            step.result = await self._orch_async(shared, step.input)
-        return step.result
+            step.result = action = await self._orch_async(shared, params)
+        return action
 
 
 class AsyncBatchFlow(

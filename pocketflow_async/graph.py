@@ -32,16 +32,20 @@ def reachable(starts: list[Any]) -> list[Any]:
 
 
 def mermaid(flow: Any) -> str:
-    """Return *flow* as a Mermaid flowchart: actions on the edges, nested flows as subgraphs."""
-    drawing = _Drawing()
-    lines = ["flowchart TD", *drawing.inside(flow, "    ")]
+    """Return *flow* as a Mermaid flowchart: actions on the edges, nested flows as subgraphs.
+
+    All nodes come before all edges: Mermaid puts a node where its name appears first.
+    """
+    drawing = _Drawing(parts(flow)[:1])
+    lines = ["flowchart TD", *drawing.inside(flow, "    "), *drawing.edges()]
     return "\n".join(lines) + "\n"
 
 
 class _Drawing:
     """Gives every node its id, and remembers what has been drawn."""
 
-    def __init__(self) -> None:
+    def __init__(self, starts: list[Any]) -> None:
+        self._starts = {id(start) for start in starts}
         self._ids: dict[int, str] = {}
         self._drawn: dict[int, Any] = {}
 
@@ -51,11 +55,14 @@ class _Drawing:
         self._drawn.update((id(n), n) for n in nodes)
         for node in nodes:
             yield from self._node(node, indent)
-        for node in nodes:
+
+    def edges(self) -> Iterator[str]:
+        """Draw the ways between all nodes drawn."""
+        for node in self._drawn.values():
             for action, target in node.successors.items():
                 if isinstance(target, BaseNode):
                     label = "" if action == "default" else f"|{_quoted(action)}|"
-                    yield f"{indent}{self._id(node)} -->{label} {self._id(target)}"
+                    yield f"    {self._id(node)} -->{label} {self._id(target)}"
 
     def _node(self, node: Any, indent: str) -> Iterator[str]:
         name, label = self._id(node), _quoted(name_of(node))
@@ -63,6 +70,8 @@ class _Drawing:
             yield f"{indent}subgraph {name}[{label}]"
             yield from self.inside(node, indent + "    ")
             yield f"{indent}end"
+        elif id(node) in self._starts:
+            yield f"{indent}{name}([{label}])"
         elif isinstance(node, BatchNode):
             yield f"{indent}{name}[[{label}]]"
         else:
@@ -72,7 +81,11 @@ class _Drawing:
         return self._ids.setdefault(id(node), f"n{len(self._ids) + 1}")
 
 
+_ENTITIES = str.maketrans(
+    {"#": "#35;", "&": "#amp;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "`": "#96;", "\n": " "}
+)
+
+
 def _quoted(text: object) -> str:
     """Return *text* as a quoted Mermaid label, with what would end or change it as entities."""
-    safe = str(text).replace("&", "#amp;").replace('"', "#quot;").replace("<", "#lt;")
-    return '"' + safe.replace(">", "#gt;").replace("\n", " ") + '"'
+    return f'"{str(text).translate(_ENTITIES)}"'

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -220,10 +221,7 @@ def admit(step: Step, hooks: Hooks | None) -> None:
             step.refusal = error
             raise
         if answer is not None:
-            close = getattr(answer, "close", None)
-            if close is not None:
-                close()
-            step.refusal = TypeError(f"the gate {gate!r} is asynchronous: use run_async")
+            step.refusal = _answered(gate, answer)
             raise step.refusal
 
 
@@ -239,10 +237,25 @@ async def admit_async(step: Step, hooks: Hooks | None) -> None:
         try:
             answer = gate(step)
             if answer is not None:
+                if not isawaitable(answer):
+                    raise _answered(gate, answer)
                 await answer
         except BaseException as error:
             step.refusal = error
             raise
+
+
+def _answered(gate: Gate, answer: object) -> TypeError:
+    """Return the error about a gate that answers what cannot be used."""
+    if not isawaitable(answer):
+        return TypeError(
+            f"the gate {gate!r} returned {answer!r}: a gate stops a step by raising, and returns "
+            "nothing to let it pass"
+        )
+    close = getattr(answer, "close", None)
+    if close is not None:
+        close()  # it will never be awaited
+    return TypeError(f"the gate {gate!r} is asynchronous: use run_async")
 
 
 class suspended:

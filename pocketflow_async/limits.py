@@ -11,6 +11,7 @@ from pocketflow_async.clock import clock
 from pocketflow_async.defaults import Defaults
 from pocketflow_async.errors import FlowTimeoutError, StepLimitError
 from pocketflow_async.nodes import name_of
+from pocketflow_async.trail import inherit
 
 
 class Limit:
@@ -33,7 +34,9 @@ class Limit:
         try:
             await self._timeout.__aexit__(kind, error, trace)
         except TimeoutError as late:
-            raise FlowTimeoutError(self._name, self._seconds) from late
+            timeout = FlowTimeoutError(self._name, self._seconds)
+            inherit(timeout, error)
+            raise timeout from late
 
 
 class _Unlimited:
@@ -88,8 +91,10 @@ class Limits:
             self._left -= 1
         self._in_time()
 
-    def done(self, node: Any, action: object) -> None:
-        """Remember what *node* returned."""
+    def done(self, node: Any, action: object, shares: dict[str, Any]) -> None:
+        """Remember what *node* returned; hand on what it left in its params for the next."""
+        if self._chosen.merge_params and "branches" in node.params:
+            shares["branches"] = node.params["branches"]
         if self._left is not None:
             self._recent.append((name_of(node), action))
         self._in_time()

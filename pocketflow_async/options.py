@@ -85,6 +85,7 @@ class NodeOptions:
         _text("name", self.name)
         _count("concurrency", self.concurrency)
         _choice("on_error", self.on_error, ("raise", "collect"))
+        _flag("in_thread", self.in_thread)
         _retry_on(self.retry_on)
 
     def worth_retrying(self, error: Exception) -> bool:
@@ -131,8 +132,9 @@ class FlowOptions:
         _count("concurrency", self.concurrency)
         _positive("timeout", self.timeout)
         _choice("on_error", self.on_error, ("raise", "collect"))
-        if isinstance(self.ends, str):
-            raise TypeError(f"ends is a collection of actions: ends=({self.ends!r},)")
+        _flag("strict", self.strict)
+        _flag("merge_params", self.merge_params)
+        _actions("ends", self.ends)
 
 
 def build(cls: type[_T], owner: object, keywords: str, given: Mapping[str, Any]) -> _T:
@@ -157,7 +159,8 @@ def _number(name: str, value: object, low: float, high: float = math.inf) -> Non
 
 
 def _positive(name: str, value: Any) -> None:
-    if value is not None and not (isinstance(value, (int, float)) and value > 0):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if value is not None and not (number and value > 0):
         raise ValueError(f"{name} must be a number of seconds above 0, or None, not {value!r}")
 
 
@@ -171,6 +174,16 @@ def _count(name: str, value: Any) -> None:
 def _text(name: str, value: Any) -> None:
     if value is not None and (not isinstance(value, str) or not value):
         raise ValueError(f"{name} must be a string that is not empty, not {value!r}")
+
+
+def _flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+
+
+def _actions(name: str, value: Any) -> None:
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        raise TypeError(f"{name} must be a list, tuple or set of actions, not {value!r}")
 
 
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:

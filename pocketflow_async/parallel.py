@@ -9,7 +9,7 @@ from pocketflow_async.copying import fresh
 from pocketflow_async.defaults import PLAIN, choose
 from pocketflow_async.flows import AsyncFlow
 from pocketflow_async.hooks import Hooks, Step, active, admit_async
-from pocketflow_async.nodes import AsyncNode, BaseNode, fan_out, name_of, visit_async
+from pocketflow_async.nodes import AsyncNode, BaseNode, fan_out, kind_of, name_of
 from pocketflow_async.scatter import scatter
 from pocketflow_async.threads import run_sync
 from pocketflow_async.trail import note, passing
@@ -59,7 +59,7 @@ class Parallel(AsyncNode[None, dict[str, Any]]):
             self.params["branches"] = results
             phase = "post"
             with Step("post", name, self, results, hooks) as step:
-                step.result = await self.post_async(shared, None, results)
+                step.result = action = await self.post_async(shared, None, results)
         except BaseException as error:
             if phase == "post":
                 note(error, self, name, phase)
@@ -67,7 +67,7 @@ class Parallel(AsyncNode[None, dict[str, Any]]):
             raise
         if self._pf_kept is not None:
             self._pf_kept.append(results)
-        return step.result
+        return action
 
 
 def parallel(
@@ -82,7 +82,8 @@ def parallel(
     A branch is any node or flow; a node with successors starts a chain that is followed to its end.
     What each branch returned is a dict by the branches' names (the classes' names, or `name=`). The
     node after it, the join, finds it in `self.params["branches"]`. A node "returns" what its post
-    returns or, if that is None, its exec result; a flow and a chain return their last action.
+    returns or, if that is None, its exec result; a chain what its last node returns; a flow what
+    its post returns, by default the last action.
 
     Args:
         *branches: One or more nodes or flows.
@@ -120,20 +121,43 @@ def _named(branches: Sequence[BaseNode[Any, Any, Any]]) -> dict[str, BaseNode[An
 async def _branch(
     branch: BaseNode[Any, Any, Any], shared: Any, params: dict[str, Any], hooks: Hooks | None
 ) -> Any:
-    """Run one branch on a copy of its own; return what it returned."""
-    if branch.successors:
-        chain: AsyncFlow[Any, Any] = AsyncFlow(branch, name=name_of(branch))
-        chain.set_params(params)
-        return await visit_async(chain, shared, hooks)
-    node = fresh(branch)
+    """Run one branch on copies of its own; return what it returned."""
+    if not branch.successors:
+        return await _visit(fresh(branch), shared, params, hooks)
+    name = name_of(branch)
+    chain: AsyncFlow[Any, Any] = AsyncFlow(branch, name=name)
+    with Step("flow", name, chain, shared, hooks) as step:
+        try:
+            step.result = value = await _follow(chain, shared, params, hooks)
+        except BaseException as error:
+            passing(error, name)
+            raise
+    return value
+
+
+async def _follow(
+    chain: AsyncFlow[Any, Any], shared: Any, params: dict[str, Any], hooks: Hooks | None
+) -> Any:
+    """Go from the first node of *chain* to its last; return what that one returned."""
+    following = chain.start_node
+    while following is not None:
+        node = fresh(following)
+        value = await _visit(node, shared, params, hooks)
+        following = chain.get_next_node(node, node._pf_action)
+    return value
+
+
+async def _visit(node: Any, shared: Any, params: dict[str, Any], hooks: Hooks | None) -> Any:
+    """Run one node; return what its post returned, or else its exec."""
     node.set_params(params)
     kept = node._pf_kept = list[Any]()  # the copy is this branch's own
-    with Step(node._pf_kind, name_of(node), node, shared, hooks) as step:
+    with Step(kind_of(node), name_of(node), node, shared, hooks) as step:
         await admit_async(step, hooks)
         if isinstance(node, AsyncNode):
             step.result = action = await node._run_async(shared)
         else:
             step.result = action = await run_sync(node, shared)
+    node._pf_action = action
     return kept[0] if action is None and kept else action
 
 

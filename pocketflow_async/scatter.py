@@ -195,7 +195,7 @@ class _Batch:
             more = f"; and {len(others) - 5} more" if len(others) > 5 else ""
             with suppress(Exception):  # an exotic exception class must not hide itself
                 first.add_note(f"{len(others)} more failed before they could stop: {shown}{more}")
-                first.others = tuple(error for _, error in others)  # type: ignore[attr-defined]
+                first.others = Others(error for _, error in others)  # type: ignore[attr-defined]
         try:
             raise first
         finally:
@@ -206,6 +206,15 @@ class _Batch:
         if self.finished != len(self.results):
             raise asyncio.CancelledError("an item of the batch was cancelled from outside")
         return self.results
+
+
+class Others(tuple[BaseException, ...]):
+    """The further errors of a batch. Pickled it is empty, since any of them may not be."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[type[Others], tuple[()]]:
+        return (Others, ())
 
 
 def _told_to_stop() -> bool:

@@ -64,10 +64,10 @@ async def run_in_thread(node: Node[Any, Any, Any], shared: Any) -> Any:
         executed = await offload(node._exec, prepared)
         phase = "post"
         with Step("post", name, node, executed, hooks) as step:
-            step.result = node.post(shared, prepared, executed)
+            step.result = action = node.post(shared, prepared, executed)
     except BaseException as error:
         note(error, node, name, phase)
         raise
     if node._pf_kept is not None:
         node._pf_kept.append(executed)
-    return step.result
+    return action

@@ -23,8 +23,8 @@ class Trail(NamedTuple):
 
     def __str__(self) -> str:
         """Return the text of the note."""
-        flows = f"flow {' > '.join(self.path)}, " if self.path else ""
-        return f"in {flows}{self.where}"
+        flows = [f"flow {' > '.join(self.path)}"] if self.path else []
+        return "in " + ", ".join([*flows, *([self.where] if self.where else [])])
 
 
 def note(
@@ -52,7 +52,8 @@ def passing(error: BaseException, flow: str) -> None:
     with suppress(Exception):
         old = getattr(error, _ATTRIBUTE, None)
         if old is None:
-            return
+            old = Trail(0, (), "")
+            error.add_note(str(old))
         new = old._replace(path=(flow, *old.path))
         notes = error.__notes__
         if str(new) in notes:
@@ -60,3 +61,12 @@ def passing(error: BaseException, flow: str) -> None:
         else:
             notes[notes.index(str(old))] = str(new)
         setattr(error, _ATTRIBUTE, new)
+
+
+def inherit(error: BaseException, cause: BaseException | None) -> None:
+    """Let *error*, raised in place of *cause*, say where that one came from."""
+    with suppress(Exception):
+        trail = getattr(cause, _ATTRIBUTE, None)
+        if trail is not None:
+            error.add_note(str(trail))
+            setattr(error, _ATTRIBUTE, trail)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import wraps
-from typing import Any, TypeVar, overload
+from functools import partial, wraps
+from typing import Any, SupportsIndex, TypeVar, overload
+from uuid import UUID
 
 from tracing.config import TracingConfig
 from tracing.functions import trace_function
@@ -14,6 +15,7 @@ from tracing.settings import Settings
 
 T = TypeVar("T")
 _RUNS = ("run", "run_async")
+_SETTINGS = "__pocketflow_trace__"
 
 
 @overload
@@ -62,9 +64,9 @@ def trace_flow(
         return trace_flow()(config)
     settings = Settings(
         None if config is None else replace(config),
-        flow_name,
-        session_id,
-        user_id,
+        _text("flow_name", flow_name),
+        _text("session_id", session_id),
+        _text("user_id", user_id),
         tuple(tags),
         dict(metadata or {}),
     )
@@ -72,6 +74,8 @@ def trace_flow(
     def decorate(target: Any) -> Any:
         if isinstance(target, type):
             return _trace_class(target, settings)
+        if isinstance(target, (staticmethod, classmethod)):
+            return type(target)(decorate(target.__func__))
         if any(callable(getattr(target, name, None)) for name in _RUNS):
             return _trace_object(target, settings)
         if callable(target):
@@ -83,21 +87,36 @@ def trace_flow(
     return decorate
 
 
+def _text(name: str, value: Any) -> str | None:
+    """Return an id as text; numbers and UUIDs are common ones."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, (int, UUID)) and not isinstance(value, bool):
+        return str(value)
+    raise TypeError(f"{name} must be a string, a number or a UUID, not {value!r}")
+
+
 def _trace_class(cls: type[Any], settings: Settings) -> type[Any]:
     found = [name for name in _RUNS if callable(getattr(cls, name, None))]
     if not found:
         raise TypeError(f"{cls.__name__} has neither run nor run_async: there is nothing to trace")
     for name in found:
-        setattr(cls, name, _method(getattr(cls, name), name, settings, cls.__name__))
+        setattr(cls, name, _method(getattr(cls, name), name, settings))
     return cls
 
 
-def _method(original: Any, name: str, settings: Settings, label: str) -> Any:
+def _label(flow: Any) -> str:
+    """Return the name a flow was given, or that of its class."""
+    given = getattr(getattr(flow, "_pf_options", None), "name", None)
+    return given if isinstance(given, str) else type(flow).__name__
+
+
+def _method(original: Any, name: str, settings: Settings) -> Any:
     if name == "run_async" or inspect.iscoroutinefunction(original):
 
         @wraps(original)
         async def run_async(self: Any, *args: Any, **kwargs: Any) -> Any:
-            run = settings.start("flow", label, self, _shared(args, kwargs))
+            run = settings.start("flow", _label(self), self, _shared(args, kwargs))
             try:
                 with run:
                     result = await original(self, *args, **kwargs)
@@ -111,7 +130,7 @@ def _method(original: Any, name: str, settings: Settings, label: str) -> Any:
 
     @wraps(original)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        run = settings.start("flow", label, self, _shared(args, kwargs))
+        run = settings.start("flow", _label(self), self, _shared(args, kwargs))
         try:
             with run:
                 result = original(self, *args, **kwargs)
@@ -136,22 +155,57 @@ def _result(result: Any) -> dict[str, Any]:
     return {"result": result if plain else f"<{type(result).__name__}>"}
 
 
-class _TracedRun:
-    """The traced `run` or `run_async` of one object; plain data, so that it pickles with it."""
-
-    def __init__(self, target: Any, name: str, settings: Settings) -> None:
-        self.target = target
-        self.name = name
-        self.settings = settings
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        cls = type(self.target)
-        method = _method(getattr(cls, self.name), self.name, self.settings, cls.__name__)
-        return method(self.target, *args, **kwargs)
-
-
 def _trace_object(target: T, settings: Settings) -> T:
+    """Give *target* a class of its own that traces, since an attribute would not bind to copies."""
     for name in _RUNS:
-        if callable(getattr(type(target), name, None)):
-            setattr(target, name, _TracedRun(target, name, settings))
+        own = getattr(target, "__dict__", {}).get(name)
+        if own is not None:  # it was given a run of its own, which the class must not hide
+            setattr(target, name, _bound(own, target, settings))
+    try:
+        target.__class__ = _traced_class(type(target), settings)
+    except TypeError as error:
+        raise TypeError(
+            f"{target!r} cannot be traced as an object: {error}. Put trace_flow on its class."
+        ) from error
     return target
+
+
+def _bound(own: Callable[..., Any], target: Any, settings: Settings) -> Any:
+    """Return a traced stand-in for a run that was assigned to the object itself."""
+    method = _method(lambda _, *args, **kwargs: own(*args, **kwargs), "", settings)
+    if inspect.iscoroutinefunction(own):
+        method = _method(lambda _, *args, **kwargs: own(*args, **kwargs), "run_async", settings)
+    return wraps(own)(partial(method, target))
+
+
+def _traced_class(cls: type[Any], settings: Settings) -> type[Any]:
+    """Return a subclass of *cls* that traces its runs and otherwise passes for *cls*."""
+    body: dict[str, Any] = {
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        "__doc__": cls.__doc__,
+        "__slots__": (),
+        "__reduce_ex__": _reduce,
+        _SETTINGS: settings,
+    }
+    for name in _RUNS:
+        if callable(getattr(cls, name, None)):
+            body[name] = _method(getattr(cls, name), name, settings)
+    make: Any = type(cls)  # the metaclass, whatever it is
+    made: type[Any] = make(cls.__name__, (cls,), body)
+    return made
+
+
+def _reduce(self: Any, protocol: SupportsIndex) -> tuple[Any, ...]:
+    """Pickle and copy as the class underneath does, and trace the twin again."""
+    traced: Any = next(cls for cls in type(self).__mro__ if _SETTINGS in cls.__dict__)
+    below = traced.__mro__[1]
+    make, args, *state = super(traced, self).__reduce_ex__(protocol)
+    plain = tuple(below if arg is traced else arg for arg in args)
+    return (_again, (traced.__dict__[_SETTINGS], make, plain), *state)
+
+
+def _again(settings: Settings, make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    twin = make(*args)
+    twin.__class__ = _traced_class(type(twin), settings)
+    return twin

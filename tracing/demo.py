@@ -7,6 +7,7 @@ refuses the rest, and is asked again.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,18 @@ from typing import Any
 from pocketflow_async import AsyncFlow, AsyncNode, AsyncParallelBatchNode, Node
 from tracing.context import current_span
 from tracing.decorator import trace_flow
+from tracing.errors import TracingError
 from tracing.flushing import flush
 
 _MOST = 200  # files; a demo should end soon, whatever folder it is given
 _LARGEST = 2_000_000  # bytes
+
+
+_MARK = "<!-- written by pocketflow-async demo -->"
+
+
+class DemoError(TracingError):
+    """Raised when the demo has nothing to read or nowhere to write."""
 
 
 class Busy(Exception):
@@ -150,13 +159,25 @@ class WriteReport(AsyncNode[list[Facts], str]):
         ]
         total = f"# {len(facts)} files, {sum(f.lines for f in facts)} lines"
         rows = ["| " + " | ".join(map(str, row)) + " |" for row in table]
-        return "\n".join([total, "", *rows, ""])
+        return "\n".join([total, "", *rows, "", _MARK, ""])
 
     async def post_async(self, shared: Any, facts: list[Facts], text: str) -> None:
         """Write it, and remember which trace this was."""
         await asyncio.to_thread(Path(shared["report"]).write_text, text, encoding="utf-8")
         here = current_span()
         shared["trace_id"] = here.trace_id if here else None
+
+
+def _check(folder: Path, report: Path) -> None:
+    if not folder.is_dir():
+        raise DemoError(f"{folder} is not a folder. Name one with files to read.")
+    if not report.exists():
+        if not os.access(report.parent, os.W_OK):
+            raise DemoError(f"cannot write {report} here. Name another file with --report.")
+    elif not report.is_file() or _MARK not in report.read_text("utf-8", errors="replace"):
+        raise DemoError(
+            f"{report} is there already, and not from this demo. Name another file with --report."
+        )
 
 
 def flow() -> AsyncFlow[Any, Any]:
@@ -172,11 +193,15 @@ def run(folder: Path, report: Path) -> str:
 
     Args:
         folder: Where to look for files.
-        report: Where to write the report.
+        report: Where to write the report; an earlier one is replaced, another file is not.
 
     Returns:
         The id of the trace, 32 hex digits; stored when this returns. Empty when tracing is off.
+
+    Raises:
+        DemoError: The folder is none, or the report cannot be written there.
     """
+    _check(folder, report)
     shared: dict[str, Any] = {"folder": str(folder), "report": str(report)}
     traced = trace_flow(flow_name="AnalyseFolder")(flow())
     asyncio.run(traced.run_async(shared))

@@ -34,8 +34,8 @@ async def visit_async(node: Any, shared: Any, hooks: Hooks | None) -> Any:
         return await node._run_async(shared)
     with Step(node._pf_kind, name_of(node), node, shared, hooks) as step:
         await admit_async(step, hooks)
-        step.result = await node._run_async(shared)
-    return step.result
+        step.result = result = await node._run_async(shared)
+    return result
 
 
 class AsyncNode(Node[Prepared, Executed, Posted]):
@@ -79,7 +79,9 @@ class AsyncNode(Node[Prepared, Executed, Posted]):
             return await visit_async(self, shared, active())
 
     def _run(self, shared: Any) -> Any:
-        raise UseRunAsyncError
+        error = UseRunAsyncError()  # its text is PocketFlow's; the note says more
+        note(error, self, name_of(self), "which is asynchronous: use an AsyncFlow and run_async")
+        raise error
 
     async def _run_async(self, shared: Any) -> Any:
         hooks = active()
@@ -122,11 +124,11 @@ class AsyncNode(Node[Prepared, Executed, Posted]):
             return await self.exec_async(prep_res)
         except Exception as error:  # noqa: BLE001 (a retry or the fallback decides)
             step = attempt_step(self, name_of(self), prep_res, None, 0, False)
-            plan_retry(step, error, PLAIN, self.wait)
-            if step.wait is None:
-                return await self._pf_fall_back_async(step, error, None)
-            if step.wait > 0:
-                await clock().asleep(step.wait)
+            wait = plan_retry(step, error, PLAIN, self.wait)
+            if wait is None:
+                return await self._pf_fall_back_async(step, error, prep_res, None)
+            if wait > 0:
+                await clock().asleep(wait)
         return await self._pf_attempts_async(prep_res, None, first=1)
 
     async def _pf_attempts_async(self, prep_res: Any, hooks: Hooks | None, first: int = 0) -> Any:
@@ -134,6 +136,7 @@ class AsyncNode(Node[Prepared, Executed, Posted]):
         chosen = self._pf_options or PLAIN
         name = name_of(self)
         own = has_own_attempts(self)
+        wait: float | None = None
         for attempt in range(first, self.max_retries):
             step = attempt_step(self, name, prep_res, hooks, attempt, own)
             try:
@@ -142,30 +145,33 @@ class AsyncNode(Node[Prepared, Executed, Posted]):
                         if hooks is not None and hooks.gates:
                             await admit_async(step, hooks)
                         if chosen.timeout is None:
-                            step.result = await self.exec_async(prep_res)
+                            step.result = result = await self.exec_async(prep_res)
                         else:
-                            step.result = await self._pf_in_time(step, chosen.timeout)
+                            limit = chosen.timeout
+                            step.result = result = await self._pf_in_time(prep_res, name, limit)
                     except BaseException as error:
-                        plan_retry(step, error, chosen, self.wait)
+                        wait = plan_retry(step, error, chosen, self.wait)
                         raise
-                return step.result
+                return result
             except Exception as error:  # noqa: BLE001 (a retry or the fallback decides)
-                if step.wait is None:
-                    return await self._pf_fall_back_async(step, error, hooks)
-                if step.wait > 0:
-                    await clock().asleep(step.wait)
+                if wait is None:
+                    return await self._pf_fall_back_async(step, error, prep_res, hooks)
+                if wait > 0:
+                    await clock().asleep(wait)
         return never_ran(name)
 
-    async def _pf_in_time(self, step: Step, seconds: float) -> Any:
+    async def _pf_in_time(self, prep_res: Any, name: str, seconds: float) -> Any:
         try:
             async with asyncio.timeout(seconds) as limit:
-                return await self.exec_async(step.input)
+                return await self.exec_async(prep_res)
         except TimeoutError as error:
             if limit.expired():
-                raise NodeTimeoutError(step.name, seconds) from error
+                raise NodeTimeoutError(name, seconds) from error
             raise
 
-    async def _pf_fall_back_async(self, step: Step, error: Exception, hooks: Hooks | None) -> Any:
+    async def _pf_fall_back_async(
+        self, step: Step, error: Exception, prep_res: Any, hooks: Hooks | None
+    ) -> Any:
         """Let the fallback answer for the failed attempt *step*, unless a gate refused that."""
         own = self.exec_fallback_async
         if step.refusal is error or getattr(own, "__func__", None) is OWN_FALLBACK:
@@ -174,8 +180,8 @@ class AsyncNode(Node[Prepared, Executed, Posted]):
         step = fallback_step(step, hooks)
         try:
             with step:
-                step.result = await own(step.input, error)
-            return step.result
+                step.result = result = await own(prep_res, error)
+            return result
         except BaseException as final:
             phase = "exec" if final is error else "exec_fallback"
             note(final, self, step.name, phase, step.attempt + 1, step.attempts)

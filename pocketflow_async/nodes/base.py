@@ -50,6 +50,7 @@ class BaseNode(Generic[Prepared, Executed, Posted]):
     # Names of the engine's own begin with `_pf_`, so that those of users' classes stay free.
     _pf_options: Any = None
     _pf_kept: list[Any] | None = None
+    _pf_action: Any = None
 
     def __init__(self) -> None:
         self.params = {}
@@ -113,8 +114,8 @@ class BaseNode(Generic[Prepared, Executed, Posted]):
         if hooks is None:
             return self.exec(prep_res)
         with Step("exec", name_of(self), self, prep_res, hooks) as step:
-            step.result = self.exec(prep_res)
-        return step.result
+            step.result = result = self.exec(prep_res)
+        return result
 
     def _run(self, shared: Any) -> Any:
         hooks = active()
@@ -184,5 +185,5 @@ def visit(node: BaseNode[Any, Any, Any], shared: Any, hooks: Hooks | None) -> An
         return node._run(shared)
     with Step(node._pf_kind, name_of(node), node, shared, hooks) as step:
         admit(step, hooks)
-        step.result = node._run(shared)
-    return step.result
+        step.result = result = node._run(shared)
+    return result

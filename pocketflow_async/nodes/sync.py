@@ -86,11 +86,11 @@ class Node(BaseNode[Prepared, Executed, Posted]):
             return self.exec(prep_res)
         except Exception as error:  # noqa: BLE001 (a retry or the fallback decides)
             step = attempt_step(self, name_of(self), prep_res, None, 0, False)
-            plan_retry(step, error, PLAIN, self.wait)
-            if step.wait is None:
-                return self._pf_fall_back(step, error, None)
-            if step.wait > 0:
-                clock().sleep(step.wait)
+            wait = plan_retry(step, error, PLAIN, self.wait)
+            if wait is None:
+                return self._pf_fall_back(step, error, prep_res, None)
+            if wait > 0:
+                clock().sleep(wait)
         return self._pf_attempts(prep_res, None, first=1)
 
     def _pf_attempts(self, prep_res: Any, hooks: Hooks | None, first: int = 0) -> Any:
@@ -98,31 +98,37 @@ class Node(BaseNode[Prepared, Executed, Posted]):
         chosen = self._pf_options or PLAIN
         name = name_of(self)
         own = has_own_attempts(self)
+        wait: float | None = None
         for attempt in range(first, self.max_retries):
             step = attempt_step(self, name, prep_res, hooks, attempt, own)
             try:
                 with step:
-                    self._pf_attempt(step, chosen, hooks)
-                return step.result
+                    try:
+                        admit(step, hooks)
+                        step.result = result = self._pf_attempt(prep_res, name, chosen.timeout)
+                    except BaseException as error:
+                        wait = plan_retry(step, error, chosen, self.wait)
+                        raise
+                return result
             except Exception as error:  # noqa: BLE001 (a retry or the fallback decides)
-                if step.wait is None:
-                    return self._pf_fall_back(step, error, hooks)
-                if step.wait > 0:
-                    clock().sleep(step.wait)
+                if wait is None:
+                    return self._pf_fall_back(step, error, prep_res, hooks)
+                if wait > 0:
+                    clock().sleep(wait)
         return never_ran(name)
 
-    def _pf_attempt(self, step: Step, chosen: Defaults, hooks: Hooks | None) -> None:
-        try:
-            admit(step, hooks)
-            started = clock().monotonic() if chosen.timeout else 0.0
-            step.result = self.exec(step.input)
-            if chosen.timeout and clock().monotonic() - started > chosen.timeout:
-                raise NodeTimeoutError(step.name, chosen.timeout)
-        except BaseException as error:
-            plan_retry(step, error, chosen, self.wait)
-            raise
+    def _pf_attempt(self, prep_res: Any, name: str, seconds: float | None) -> Any:
+        if seconds is None:
+            return self.exec(prep_res)
+        started = clock().monotonic()
+        result = self.exec(prep_res)
+        if clock().monotonic() - started > seconds:
+            raise NodeTimeoutError(name, seconds)
+        return result
 
-    def _pf_fall_back(self, step: Step, error: Exception, hooks: Hooks | None) -> Any:
+    def _pf_fall_back(
+        self, step: Step, error: Exception, prep_res: Any, hooks: Hooks | None
+    ) -> Any:
         """Let the fallback answer for the failed attempt *step*, unless a gate refused that."""
         own = self.exec_fallback
         if step.refusal is error or getattr(own, "__func__", None) is OWN_FALLBACK:
@@ -131,8 +137,8 @@ class Node(BaseNode[Prepared, Executed, Posted]):
         step = fallback_step(step, hooks)
         try:
             with step:
-                step.result = own(step.input, error)
-            return step.result
+                step.result = result = own(prep_res, error)
+            return result
         except BaseException as final:
             phase = "exec" if final is error else "exec_fallback"
             note(final, self, step.name, phase, step.attempt + 1, step.attempts)
@@ -170,8 +176,11 @@ def fallback_step(failed: Step, hooks: Hooks | None) -> Step:
     return step
 
 
-def plan_retry(step: Step, error: BaseException, chosen: Defaults, wait: float) -> None:
-    """Note on the failed attempt *step* how long to wait for the next; None when there is none."""
+def plan_retry(step: Step, error: BaseException, chosen: Defaults, wait: float) -> float | None:
+    """Return the seconds to wait after the failed attempt *step*, or None to give up.
+
+    The step says so too, for those who watch it.
+    """
     if not isinstance(error, Exception):
         note(error, step.source, step.name, "exec", step.attempt + 1, step.attempts)
     elif (
@@ -180,6 +189,7 @@ def plan_retry(step: Step, error: BaseException, chosen: Defaults, wait: float) 
         and chosen.worth_retrying(error)
     ):
         step.wait = chosen.delay(wait, step.attempt, clock())
+    return step.wait
 
 
 def never_ran(name: str) -> None:

@@ -432,7 +432,7 @@ def test_demo_reads_its_own_sources_by_default(run, stand_in):
     run("demo")
 
     assert (stand_in.folder / "cli" / "app.py").exists()
-    assert stand_in.report == Path("report.md")
+    assert stand_in.report == Path("pocketflow-report.md")
 
 
 def test_demo_wants_a_folder_that_exists(run, stand_in, tmp_path):
@@ -453,7 +453,7 @@ def test_the_real_demo(command, tmp_path):
     result = command("demo", "files")
 
     assert result.returncode == 0, result.stderr
-    assert (tmp_path / "report.md").stat().st_size > 0
+    assert (tmp_path / "pocketflow-report.md").stat().st_size > 0
     assert "completed" in result.stdout
     assert json.loads(command("traces", "--json").stdout)[0]["outcome"] == "completed"
 

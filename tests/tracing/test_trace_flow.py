@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import uuid
 
 import pytest
 
@@ -128,10 +129,83 @@ async def test_a_traced_object_pickles_and_copies(traces):
     """It can still be pickled and deep-copied, and the twin runs itself, traced."""
     mine = trace_flow(Pickled())
     for twin in (pickle.loads(pickle.dumps(mine)), copy.deepcopy(mine)):
+        assert type(twin).__name__ == "Pickled"
+        assert isinstance(twin, Pickled)
         await twin.run_async({})
-        assert twin.run_async.target is twin
 
-    assert len(traces.all()) == 2
+    assert [tree.summary.name for tree in traces.all()] == ["Pickled", "Pickled"]
+
+
+async def test_a_copy_runs_itself(traces):
+    """A shallow copy of a traced object runs its own nodes, and is traced."""
+    mine = trace_flow(AsyncFlow(Step()))
+    twin = copy.copy(mine)
+    twin.start_node = Step(name="Other")
+    await twin.run_async({})
+
+    assert [child.name for child in traces.one().children] == ["Other"]
+
+
+def test_an_objects_own_run_is_kept(traces):
+    """A run assigned to the object itself is what runs, traced."""
+    flow = Flow(Node())
+    flow.run = lambda shared, extra=1: ("mine", extra)
+    trace_flow(flow)
+
+    assert flow.run({}, extra=2) == ("mine", 2)
+    assert traces.one().attributes == {"result": "<tuple>"}
+
+
+def test_a_traced_object_keeps_its_signature():
+    """What looks at run_async still sees a coroutine function of `shared`."""
+    flow = trace_flow(AsyncFlow(Step()))
+
+    assert inspect.iscoroutinefunction(flow.run_async)
+    assert list(inspect.signature(flow.run_async).parameters) == ["shared"]
+
+
+async def test_a_flows_own_name_is_the_traces(traces):
+    """Without flow_name a flow's name= counts, and a subclass has its own."""
+
+    @trace_flow()
+    class Base(AsyncFlow):
+        pass
+
+    class Sub(Base):
+        pass
+
+    await Base(Step(), name="Given").run_async({})
+    await Sub(Step()).run_async({})
+
+    assert [tree.summary.name for tree in traces.all()] == ["Given", "Sub"]
+
+
+def test_ids_may_be_numbers_and_uuids(traces):
+    """They are recorded as text; anything else is refused where it is given."""
+    user = uuid.uuid4()
+    trace_flow(session_id=7, user_id=user)(Flow(Node())).run({})
+
+    (tree,) = traces.all()
+    assert (tree.summary.session_id, tree.summary.user_id) == ("7", str(user))
+    with pytest.raises(TypeError, match="session_id must be a string"):
+        trace_flow(session_id=object())
+
+
+def test_static_and_class_methods(traces):
+    """The decorator may stand above @staticmethod and @classmethod."""
+
+    class Tools:
+        @trace_flow
+        @staticmethod
+        def double(x):
+            return 2 * x
+
+        @trace_flow
+        @classmethod
+        def name(cls):
+            return cls.__name__
+
+    assert (Tools().double(4), Tools.double(4), Tools.name()) == (8, 8, "Tools")
 
 
 async def test_a_node_shared_with_an_untraced_flow_stays_untraced(traces):

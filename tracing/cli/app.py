@@ -99,7 +99,7 @@ def demo(
         ),
     ] = None,
     report: Annotated[Path, typer.Option(metavar="PATH", help="Where to write the report.")] = Path(
-        "report.md"
+        "pocketflow-report.md"
     ),
 ) -> None:
     """Run a real flow on a folder of files, and show its trace."""
