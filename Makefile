@@ -41,7 +41,7 @@ fix: $(TOOLS) ## format, and correct what can be corrected
 bench: $(TOOLS) ## compare with PocketFlow and a bare loop
 	@for script in benchmarks/[a-z]*.py; do \
 		test -f "$$script" || { echo "make: there are no benchmarks yet" >&2; exit 1; }; \
-		echo "== $$script"; $(BIN)/python "$$script" || exit 1; \
+		echo "== $$script"; $(BIN)/python -P "$$script" || exit 1; \
 	done
 
 clean: ## remove .venv and everything that was made

@@ -4,7 +4,7 @@ CPU time, medians of interleaved rounds in one process, so that a busy machine d
 Read the ratios. Traced runs record into a real store in a temporary folder; their figure is the CPU
 time of the event loop's own thread, and in brackets that of the whole process, writer included.
 
-    python benchmarks/engine.py [ROUNDS]
+    python -P benchmarks/engine.py [ROUNDS]
 """
 
 import asyncio

@@ -53,7 +53,7 @@ def problems(flow: Any) -> list[Problem]:
 
 
 def _holds(node: Any) -> bool:
-    return hasattr(node, "start_node") or isinstance(getattr(node, "branches", None), dict)
+    return getattr(node, "_pf_holds", False) is True
 
 
 def _holder(holder: Any) -> Iterator[Problem]:
@@ -144,12 +144,24 @@ def _unreachable(
         if id(node) not in reached:
             text = f"{name_of(node)} is connected by actions that no node returns"
             yield Problem("unreachable", name_of(node), text)
-    known = {id(node) for node in nodes}
+    known = {id(node) for node in _everything(nodes)}
     for attribute, value in vars(holder).items():
         stray = isinstance(value, BaseNode) and id(value) not in known and value is not holder
         if stray and not _holds(value):  # a flow may well be run by hand
             text = f"{name_of(value)} (self.{attribute}) is not connected to the start node"
             yield Problem("unreachable", name_of(value), text)
+
+
+def _everything(nodes: list[Any]) -> list[Any]:
+    """Return *nodes* and all that they hold, at any depth."""
+    found: dict[int, Any] = {}
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if id(node) not in found:
+            found[id(node)] = node
+            waiting.extend(reachable(parts(node)))
+    return list(found.values())
 
 
 def _joined_twice(holder: Any, starts: list[Any]) -> Iterator[Problem]:
@@ -193,13 +205,15 @@ def actions(node: Any) -> Returns:
     if function in (BaseNode.post, AsyncNode.post_async):
         return Returns(nothing=True)
     if _holds(node) and function.__module__.startswith("pocketflow_async."):
-        if isinstance(getattr(node, "branches", None), dict):
+        if hasattr(node, "branches"):
             return Returns(nothing=True)
         return Returns(unknown=True)  # a flow returns the last action of whatever ran last
     return _read(function)
 
 
 def _read(function: Callable[..., Any]) -> Returns:
+    if hasattr(function, "__wrapped__"):
+        return Returns(unknown=True)  # the wrapper may return anything
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     except (OSError, TypeError, SyntaxError, ValueError, IndexError):
@@ -238,11 +252,17 @@ def _leaves(value: ast.expr) -> Iterator[ast.expr]:
     if isinstance(value, ast.IfExp):
         yield from _leaves(value.body)
         yield from _leaves(value.orelse)
-    elif isinstance(value, ast.BoolOp):
-        for side in value.values:
-            yield from _leaves(side)
+    elif isinstance(value, ast.BoolOp) and isinstance(value.op, ast.Or):
+        for side in value.values[:-1]:
+            # A falsy side gives way to the next one.
+            yield from (leaf for leaf in _leaves(side) if not _falsy(leaf))
+        yield from _leaves(value.values[-1])
     else:
         yield value
+
+
+def _falsy(leaf: ast.expr) -> bool:
+    return isinstance(leaf, ast.Constant) and not leaf.value
 
 
 def _falls_off(body: list[ast.stmt]) -> bool | None:

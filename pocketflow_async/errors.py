@@ -12,10 +12,21 @@ FlowError
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class FlowError(Exception):
     """Base of all errors that the engine itself raises."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy by the message, since each class makes its own of other arguments."""
+        return (_again, (type(self), self.args), self.__dict__)
+
+
+def _again(cls: type[FlowError], args: tuple[Any, ...]) -> FlowError:
+    error = cls.__new__(cls)
+    error.args = args
+    return error
 
 
 class UseRunAsyncError(FlowError, RuntimeError):

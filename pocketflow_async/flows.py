@@ -57,6 +57,7 @@ class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
     _pf_kind: ClassVar[Kind] = "flow"
     _pf_keywords: ClassVar[str] = "FlowKeywords"
     _pf_batched: ClassVar[bool] = False
+    _pf_holds: ClassVar[bool] = True
 
     def __init__(self, start: Any = None, **given: Unpack[FlowKeywords]) -> None:
         super().__init__()
@@ -164,12 +165,15 @@ class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
         """Run the graph once for each dict of params; only batch flows do."""
         rounds = entries(prepared)
         hooks = active()
+        limits = Limits(name_of(self), self._pf_options or PLAIN, timed=True)
         for index, params in enumerate(rounds):
+            limits.in_time()  # of all rounds together; each round watches its own
             merged = {**self.params, **params}
             step = Step("item", name_of(self), self, merged, hooks)
             step.index = index
             with step:
                 step.result = self._orch(shared, merged)
+        limits.in_time()
         return _given(rounds), None
 
 
@@ -319,6 +323,10 @@ class AsyncParallelBatchFlow(
     """
 
     _pf_keywords: ClassVar[str] = "ParallelFlowKeywords"
+
+    async def post_async(self, shared: Any, prep_res: Prepared, exec_res: Any) -> Posted:
+        """Return None, whatever the rounds returned: a list is no action."""
+        return None  # type: ignore[return-value]
 
     if TYPE_CHECKING:
 

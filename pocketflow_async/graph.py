@@ -11,11 +11,11 @@ from pocketflow_async.nodes import BaseNode, name_of
 
 def parts(node: Any) -> list[Any]:
     """Return the nodes that *node* holds and starts with: a flow's start, a fan-out's branches."""
-    branches = getattr(node, "branches", None)
-    if isinstance(branches, dict):
-        return list(branches.values())
-    start = getattr(node, "start_node", None)
-    return [] if start is None else [start]
+    if not getattr(node, "_pf_holds", False):
+        return []
+    if hasattr(node, "branches"):
+        return list(node.branches.values())
+    return [] if node.start_node is None else [node.start_node]
 
 
 def reachable(starts: list[Any]) -> list[Any]:
@@ -82,10 +82,20 @@ class _Drawing:
 
 
 _ENTITIES = str.maketrans(
-    {"#": "#35;", "&": "#amp;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "`": "#96;", "\n": " "}
+    {
+        "#": "#35;",
+        "%": "#37;",
+        "&": "#amp;",
+        '"': "#quot;",
+        "<": "#lt;",
+        ">": "#gt;",
+        "`": "#96;",
+        "\n": " ",
+        "\r": " ",
+    }
 )
 
 
 def _quoted(text: object) -> str:
     """Return *text* as a quoted Mermaid label, with what would end or change it as entities."""
-    return f'"{str(text).translate(_ENTITIES)}"'
+    return f'"{str(text).translate(_ENTITIES) or " "}"'

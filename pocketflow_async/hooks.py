@@ -152,7 +152,9 @@ Observer: TypeAlias = Callable[[Step], AbstractContextManager[object] | None]
 in a ContextVar is seen by the user's code inside. None: not interested."""
 
 Gate: TypeAlias = Callable[[Step], Awaitable[None] | None]
-"""Called before each flow, node and attempt; raises to stop it. Under `run()` it must be plain."""
+"""Called before each flow, node and attempt; raises to stop it. Under `run_async` it may be a
+coroutine function: of synchronous nodes it is then asked about the visit only, and in a plain Flow
+inside an AsyncFlow it must be plain."""
 
 
 class Hooks(NamedTuple):
@@ -191,6 +193,19 @@ def observing(observer: Observer) -> Generator[None, None, None]:
 
 
 @contextmanager
+def observing_instead(old: Observer, new: Observer | None) -> Generator[None, None, None]:
+    """Let *new* watch in place of *old* for a block; None: nobody does."""
+    now = active() or NOBODY
+    others = tuple(observer for observer in now.observers if observer is not old)
+    changed = now._replace(observers=others if new is None else (*others, new))
+    token = _hooks.set(changed or None)
+    try:
+        yield
+    finally:
+        _hooks.reset(token)
+
+
+@contextmanager
 def guarding(gate: Gate) -> Generator[None, None, None]:
     """Let *gate* decide about every flow, node and attempt started in this context.
 
@@ -221,8 +236,11 @@ def admit(step: Step, hooks: Hooks | None) -> None:
             step.refusal = error
             raise
         if answer is not None:
-            step.refusal = _answered(gate, answer)
-            raise step.refusal
+            refusal = _answered(gate, answer)
+            if step.kind == "exec" and isawaitable(answer):
+                continue  # its visit has been admitted; synchronous code cannot ask again
+            step.refusal = refusal
+            raise refusal
 
 
 async def admit_async(step: Step, hooks: Hooks | None) -> None:

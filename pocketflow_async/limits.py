@@ -89,7 +89,7 @@ class Limits:
                     self._name, self._chosen.max_steps or 0, self._recent, name_of(node)
                 )
             self._left -= 1
-        self._in_time()
+        self.in_time()
 
     def done(self, node: Any, action: object, shares: dict[str, Any]) -> None:
         """Remember what *node* returned; hand on what it left in its params for the next."""
@@ -97,7 +97,7 @@ class Limits:
             shares["branches"] = node.params["branches"]
         if self._left is not None:
             self._recent.append((name_of(node), action))
-        self._in_time()
+        self.in_time()
 
     def params(self, node: Any, shares: dict[str, Any]) -> dict[str, Any]:
         """Return the params for *node*: the run's own dict, unless params are merged."""
@@ -105,6 +105,7 @@ class Limits:
             return {**shares, **node.params}
         return shares
 
-    def _in_time(self) -> None:
+    def in_time(self) -> None:
+        """Raise FlowTimeoutError if a synchronous flow is out of time."""
         if self._deadline is not None and clock().monotonic() > self._deadline:
             raise FlowTimeoutError(self._name, self._chosen.timeout or 0.0)

@@ -8,12 +8,14 @@ exactly PocketFlow's attributes.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from pocketflow_async.clock import Clock
 
+_LONGEST = sys.float_info.max  # seconds: what overflows is as good as for ever, but a number
 RetryOn: TypeAlias = (
     type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool]
 )
@@ -43,6 +45,14 @@ class ParallelKeywords(AsyncNodeKeywords, total=False):
 
     concurrency: int | None
     on_error: OnError
+
+
+class BranchKeywords(TypedDict, total=False):
+    """Options of `parallel`."""
+
+    concurrency: int | None
+    on_error: OnError
+    name: str | None
 
 
 class FlowKeywords(TypedDict, total=False):
@@ -107,9 +117,8 @@ class NodeOptions:
         try:
             full = wait * self.backoff**attempt
         except OverflowError:
-            full = math.inf
-        if self.max_wait is not None:
-            full = min(full, self.max_wait)
+            full = _LONGEST if wait else 0.0
+        full = min(full, _LONGEST if self.max_wait is None else self.max_wait)
         return clock.uniform(full * (1 - self.jitter), full) if self.jitter else full
 
 
@@ -192,9 +201,11 @@ def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _retry_on(on: Any) -> None:
+    if on is None:
+        return
     types = on if isinstance(on, tuple) else (on,)
     for kind in types:
         if isinstance(kind, type) and not issubclass(kind, Exception):
             raise ValueError(f"retry_on: {kind.__name__} is not an Exception that can be retried")
-        if kind is not None and not isinstance(kind, type) and (on is types or not callable(kind)):
+        if not isinstance(kind, type) and (on is types or not callable(kind)):
             raise TypeError(f"retry_on takes exception types or a predicate, not {kind!r}")

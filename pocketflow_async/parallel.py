@@ -23,7 +23,8 @@ class Parallel(AsyncNode[None, dict[str, Any]]):
         into: Key of `shared` under which the results are stored too, or None.
     """
 
-    _pf_keywords: ClassVar[str] = "ParallelKeywords"
+    _pf_keywords: ClassVar[str] = "BranchKeywords"
+    _pf_holds: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from collections.abc import (
     AsyncIterable,
     Awaitable,
     Callable,
+    Collection,
     Coroutine,
     Iterable,
 )
@@ -56,7 +57,16 @@ async def scatter(
 class _Batch:
     """The state of one scatter."""
 
-    __slots__ = ("call", "collect", "failures", "finished", "noun", "results", "waiter")
+    __slots__ = (
+        "call",
+        "collect",
+        "failures",
+        "finished",
+        "noun",
+        "results",
+        "stopping",
+        "waiter",
+    )
 
     def __init__(
         self, call: Callable[[int, Any], Awaitable[Any]], collect: bool, noun: str
@@ -67,6 +77,7 @@ class _Batch:
         self.results: list[Any] = []
         self.failures: list[tuple[int | None, BaseException]] = []
         self.finished = 0
+        self.stopping = False
         self.waiter: asyncio.Future[None] | None = None
 
     async def one(self, index: int, item: Any) -> None:
@@ -84,8 +95,7 @@ class _Batch:
         except GeneratorExit:  # the loop is gone; nobody waits any more
             raise
         except BaseException as error:
-            # Cancelled by the batch itself or its caller, the task is not what failed.
-            if not _told_to_stop():
+            if not self.stopping:  # else it is the batch that cancels it
                 self.fail(index, error)
             raise
 
@@ -124,7 +134,7 @@ class _Batch:
                     break
         finally:
             if self.finished != len(tasks):
-                await _stop(tasks)
+                await self.stop(tasks)
         self.check()
 
     async def bounded(self, items: Items, limit: int | None) -> None:
@@ -153,7 +163,7 @@ class _Batch:
             while tasks and not self.failures:
                 await self.pause()
         finally:
-            await _stop(tasks)
+            await self.stop(tasks)
         self.check()
 
     async def feed(
@@ -180,9 +190,29 @@ class _Batch:
         except GeneratorExit:  # the loop is gone; nobody waits any more
             raise
         except BaseException as error:
-            if not _told_to_stop():
+            if not self.stopping or isinstance(error, Exception):
                 self.fail(None, error)
             raise
+
+    async def stop(self, started: Collection[asyncio.Task[None]]) -> None:
+        """Cancel what was *started* and wait for it, however often the caller is told to hurry.
+
+        Looked at again and again: a source that will not stop may start one more.
+        """
+        self.stopping = True
+        told: asyncio.CancelledError | None = None
+        while pending := [task for task in started if not task.done()]:
+            for task in pending:
+                task.cancel()
+            try:
+                await asyncio.wait(pending)
+            except asyncio.CancelledError as error:
+                told = error
+        for task in started:
+            if not task.cancelled():
+                task.exception()  # looked at: what matters is in the failures
+        if told is not None:
+            raise told
 
     def check(self) -> None:
         """Raise the first error, if there was one, with the others attached."""
@@ -215,32 +245,6 @@ class Others(tuple[BaseException, ...]):
 
     def __reduce__(self) -> tuple[type[Others], tuple[()]]:
         return (Others, ())
-
-
-def _told_to_stop() -> bool:
-    """Return whether somebody has asked for the cancellation of the current task."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-async def _stop(started: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel what was *started* and wait for it, however often the caller is told to hurry."""
-    tasks = list(started)
-    told: asyncio.CancelledError | None = None
-    pending = [task for task in tasks if not task.done()]
-    while pending:
-        for task in pending:
-            task.cancel()
-        try:
-            await asyncio.wait(pending)
-        except asyncio.CancelledError as error:
-            told = error
-        pending = [task for task in pending if not task.done()]
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # looked at: what matters is in the failures
-    if told is not None:
-        raise told
 
 
 def _describe(noun: str, index: int | None, error: BaseException) -> str:

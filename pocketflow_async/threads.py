@@ -26,7 +26,7 @@ async def offload(call: Callable[..., Any], *args: Any) -> Any:
     once the thread has come back, so nothing outlives its scope.
     """
     loop = asyncio.get_running_loop()
-    future = loop.run_in_executor(None, copy_context().run, call, *args)
+    future = loop.run_in_executor(None, copy_context().run, _called, call, args)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
@@ -46,6 +46,13 @@ async def run_sync(node: Any, shared: Any) -> Any:
     Without `in_thread` it never suspends.
     """
     return await run_in_thread(node, shared) if in_thread(node) else node._run(shared)
+
+
+def _called(call: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    try:
+        return call(*args)
+    except StopIteration as error:  # a future cannot hold it, and would wait for ever
+        raise RuntimeError(f"{call!r} raised StopIteration") from error
 
 
 async def run_in_thread(node: Node[Any, Any, Any], shared: Any) -> Any:

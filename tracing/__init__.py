@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tracing.config import TracingConfig
     from tracing.context import SpanContext, carry, current_span
+    from tracing.core import LangfuseTracer
     from tracing.decorator import trace_flow
     from tracing.flushing import aflush, counts, flush
+    from tracing.propagation import propagate
+    from tracing.scores import score
+    from tracing.spans import generation, span, traced, update
 
 # Loaded when first used, so that importing the package costs next to nothing.
 _WHERE = {
+    "LangfuseTracer": "core",
     "SpanContext": "context",
     "TracingConfig": "config",
     "aflush": "flushing",
@@ -24,10 +29,17 @@ _WHERE = {
     "counts": "flushing",
     "current_span": "context",
     "flush": "flushing",
+    "generation": "spans",
+    "propagate": "propagation",
+    "score": "scores",
+    "span": "spans",
     "trace_flow": "decorator",
+    "traced": "spans",
+    "update": "spans",
 }
 
 __all__ = [
+    "LangfuseTracer",
     "SpanContext",
     "TracingConfig",
     "aflush",
@@ -35,7 +47,13 @@ __all__ = [
     "counts",
     "current_span",
     "flush",
+    "generation",
+    "propagate",
+    "score",
+    "span",
     "trace_flow",
+    "traced",
+    "update",
 ]
 
 

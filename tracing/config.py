@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-_LEAST: Final = 256  # bytes; less shows nothing of use
-_ENVIRONMENT = {
+from tracing.checking import DETAILS, check, parse
+
+logger = logging.getLogger(__name__)
+
+VARIABLES = {
     "langfuse_secret_key": "LANGFUSE_SECRET_KEY",
     "langfuse_public_key": "LANGFUSE_PUBLIC_KEY",
     "langfuse_host": "LANGFUSE_HOST",
@@ -23,8 +27,22 @@ _ENVIRONMENT = {
     "user_id": "POCKETFLOW_USER_ID",
     "store": "POCKETFLOW_TRACE_STORE",
     "value_limit": "POCKETFLOW_TRACE_VALUE_LIMIT",
+    "redact": "POCKETFLOW_TRACE_REDACT",
     "redact_keys": "POCKETFLOW_TRACE_REDACT_KEYS",
+    "trace_async_lifecycle": "POCKETFLOW_TRACE_ASYNC_LIFECYCLE",
+    "trace_async_context": "POCKETFLOW_TRACE_ASYNC_CONTEXT",
+    "trace_concurrent_flows": "POCKETFLOW_TRACE_CONCURRENT_FLOWS",
+    "async_error_recovery": "POCKETFLOW_ASYNC_ERROR_RECOVERY",
+    "performance_monitoring": "POCKETFLOW_PERFORMANCE_MONITORING",
+    "slow_node_seconds": "POCKETFLOW_SLOW_NODE_SECONDS",
+    "block_threshold_seconds": "POCKETFLOW_BLOCK_THRESHOLD_SECONDS",
+    "sample_rate": "POCKETFLOW_TRACE_SAMPLE_RATE",
+    "exporters": "POCKETFLOW_TRACE_EXPORTERS",
+    "detail": "POCKETFLOW_TRACE_DETAIL",
 }
+"""The environment variable of each field."""
+
+_SECRETS = frozenset(("langfuse_secret_key", "langfuse_public_key"))
 
 
 @dataclass
@@ -50,6 +68,25 @@ class TracingConfig:
         value_limit: Largest size of one recorded content, in bytes of JSON; longer ones are cut.
         redact: Whether values under secret-looking keys are replaced before anything is written.
         redact_keys: More keys whose values are replaced.
+        trace_async_lifecycle: Whether the states of recent node runs are kept in memory, for
+            `AsyncLifecycleManager`.
+        trace_async_context: Whether spans say in which asyncio task they ran, where that is not
+            the task of the span around them.
+        trace_concurrent_flows: Whether a run notes how many runs of its flow were under way when
+            it began.
+        async_error_recovery: Whether recovery strategies are run.
+        performance_monitoring: Whether slow nodes and a blocked event loop are reported.
+        slow_node_seconds: How long a node may run before it counts as slow, in seconds.
+        block_threshold_seconds: How long the event loop may stand still, in seconds.
+        sample_rate: The share of traces that are recorded, 0.0 to 1.0. Whole traces: what runs
+            inside a trace that is left out is left out with it.
+        exporters: Names of where traces are sent to.
+        detail: "phases" or "nodes": whether prep, exec and post are spans where traces are sent
+            to, or the node alone is one. The local store always has the phases.
+
+    Raises:
+        ValueError: A field has a value that cannot be; the message names it and its variable.
+        TypeError: A field has a value of a wrong type; likewise.
     """
 
     langfuse_secret_key: str | None = None
@@ -68,56 +105,95 @@ class TracingConfig:
     value_limit: int = 32_768
     redact: bool = True
     redact_keys: tuple[str, ...] = ()
+    _: KW_ONLY
+    trace_async_lifecycle: bool = True
+    trace_async_context: bool = False
+    trace_concurrent_flows: bool = True
+    async_error_recovery: bool = True
+    performance_monitoring: bool = False
+    slow_node_seconds: float = 1.0
+    block_threshold_seconds: float = 0.1
+    sample_rate: float = 1.0
+    exporters: tuple[str, ...] = ()
+    detail: DETAILS = "phases"
 
     def __post_init__(self) -> None:
-        _check_limit(self.value_limit)
-        self.redact_keys = _keys(self.redact_keys)
+        for name in VARIABLES:
+            setattr(self, name, check(name, VARIABLES[name], getattr(self, name), _default(name)))
+
+    def __repr__(self) -> str:
+        """Name what differs from the defaults; keys are not shown."""
+        changed = {
+            name: "***" if name in _SECRETS else getattr(self, name)
+            for name in VARIABLES
+            if getattr(self, name) != _default(name)
+        }
+        return f"TracingConfig({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
     @classmethod
     def from_env(cls, env_file: str | Path | None = None) -> TracingConfig:
         """Build the settings from environment variables.
 
         Args:
-            env_file: A `.env` file to read first; variables that are set already win.
+            env_file: A `.env` file to read first; when left out, the `.env` of the working
+                directory, or of the nearest folder above it that has one. Variables that are set
+                already win. What the file sets stays in `os.environ`, as python-dotenv has it.
 
         Raises:
             ValueError: A variable has a value that cannot be; the message names it.
         """
-        if env_file is not None:
-            from dotenv import load_dotenv  # noqa: PLC0415 (only for those who have a file)
-
-            load_dotenv(env_file)
-        given: dict[str, object] = {}
-        for name, variable in _ENVIRONMENT.items():
+        if env_file is None:
+            _load_nearest()
+        else:
+            _load(env_file)
+        given: dict[str, Any] = {}
+        for name, variable in VARIABLES.items():
             text = os.environ.get(variable)
-            if text is not None and text != "":
-                given[name] = _parsed(cls, name, variable, text)
-        return cls(**given)  # type: ignore[arg-type]  # each was parsed by its field's default
+            if text is not None and text.strip():
+                given[name] = parse(name, variable, text, _default(name))
+        return cls(**given)
+
+    def validate(self) -> bool:
+        """Return whether the three settings of Langfuse are there; with `debug` log the others."""
+        missing = [
+            VARIABLES[name]
+            for name in ("langfuse_secret_key", "langfuse_public_key", "langfuse_host")
+            if not getattr(self, name)
+        ]
+        if missing and self.debug:
+            logger.warning("Langfuse is not configured: %s missing", ", ".join(missing))
+        return not missing
+
+    def to_langfuse_kwargs(self) -> dict[str, Any]:
+        """Return what a Langfuse client is made with; keys that are not set are left out."""
+        kwargs: dict[str, Any] = {
+            "secret_key": self.langfuse_secret_key,
+            "public_key": self.langfuse_public_key,
+            "host": self.langfuse_host,
+        }
+        kwargs = {name: value for name, value in kwargs.items() if value}
+        if self.debug:
+            kwargs["debug"] = True
+        return kwargs
 
 
-def _check_limit(value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < _LEAST:
-        raise ValueError(
-            f"value_limit (POCKETFLOW_TRACE_VALUE_LIMIT) must be a whole number of bytes of at "
-            f"least {_LEAST}, not {value!r}"
-        )
+def _default(name: str) -> Any:
+    return getattr(TracingConfig, name)
 
 
-def _keys(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        raise TypeError(f"redact_keys is a tuple of keys: redact_keys=({value!r},)")
-    return tuple(value)
+def _load(file: str | Path) -> None:
+    from dotenv import load_dotenv  # noqa: PLC0415 (only for those who have a file)
+
+    load_dotenv(file)
 
 
-def _parsed(cls: type[TracingConfig], name: str, variable: str, text: str) -> object:
-    default = getattr(cls, name)
-    if isinstance(default, bool):
-        return text.strip().lower() == "true"
-    if isinstance(default, tuple):
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-    if isinstance(default, int):
-        try:
-            return int(text)
-        except ValueError:
-            raise ValueError(f"{variable} must be a whole number, not {text!r}") from None
-    return text
+def _load_nearest() -> None:
+    """Read the nearest `.env`; one that cannot be read is reported and passed over."""
+    try:
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if (folder / ".env").is_file():
+                _load(folder / ".env")
+                return
+    except (OSError, UnicodeDecodeError) as error:
+        logger.warning("the .env file cannot be read: %s", error)

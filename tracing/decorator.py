@@ -6,16 +6,20 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, wraps
-from typing import Any, SupportsIndex, TypeVar, overload
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar, overload
 from uuid import UUID
 
 from tracing.config import TracingConfig
 from tracing.functions import trace_function
 from tracing.settings import Settings
 
+if TYPE_CHECKING:
+    from tracing.core import LangfuseTracer
+
 T = TypeVar("T")
 _RUNS = ("run", "run_async")
 _SETTINGS = "__pocketflow_trace__"
+_TWIN = "__pocketflow_twin__"
 
 
 @overload
@@ -102,7 +106,19 @@ def _trace_class(cls: type[Any], settings: Settings) -> type[Any]:
         raise TypeError(f"{cls.__name__} has neither run nor run_async: there is nothing to trace")
     for name in found:
         setattr(cls, name, _method(getattr(cls, name), name, settings))
+    if not hasattr(cls, "_tracer"):
+        cls._tracer = _TRACER
+    setattr(cls, _SETTINGS, settings)
     return cls
+
+
+def _tracer(flow: Any) -> LangfuseTracer:
+    """The tracer behind a traced flow: its lifecycles, compositions and errors."""
+    settings: Settings = getattr(type(flow), _SETTINGS)
+    return settings.tracer
+
+
+_TRACER = property(_tracer)
 
 
 def _label(flow: Any) -> str:
@@ -187,7 +203,10 @@ def _traced_class(cls: type[Any], settings: Settings) -> type[Any]:
         "__slots__": (),
         "__reduce_ex__": _reduce,
         _SETTINGS: settings,
+        _TWIN: True,
     }
+    if not hasattr(cls, "_tracer"):
+        body["_tracer"] = _TRACER
     for name in _RUNS:
         if callable(getattr(cls, name, None)):
             body[name] = _method(getattr(cls, name), name, settings)
@@ -198,7 +217,7 @@ def _traced_class(cls: type[Any], settings: Settings) -> type[Any]:
 
 def _reduce(self: Any, protocol: SupportsIndex) -> tuple[Any, ...]:
     """Pickle and copy as the class underneath does, and trace the twin again."""
-    traced: Any = next(cls for cls in type(self).__mro__ if _SETTINGS in cls.__dict__)
+    traced: Any = next(cls for cls in type(self).__mro__ if cls.__dict__.get(_TWIN))
     below = traced.__mro__[1]
     make, args, *state = super(traced, self).__reduce_ex__(protocol)
     plain = tuple(below if arg is traced else arg for arg in args)

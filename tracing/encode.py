@@ -34,6 +34,7 @@ _DOTS: Final = (
     '"…"'.encode()
 )  # the shortest thing the careful path can say, and all it needs: 5 bytes
 _TAIL: Final = 48  # room for a marker such as `"… 12345 more items"`
+_BLOCK: Final = 2048
 _dumps = orjson.dumps
 
 
@@ -48,7 +49,8 @@ def encode(value: object, limit: int = LIMIT) -> bytes:
         if _plain(value, limit):
             data = _dumped(value)
             if len(data) <= limit:
-                return data
+                # orjson leaves a small result in a block of 4 kB; a copy takes what it needs.
+                return bytes(memoryview(data)) if len(data) < _BLOCK else data
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - odd keys, huge ints, lone surrogates: said better below

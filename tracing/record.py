@@ -52,6 +52,8 @@ class Trace:
     user_id: str | None = None
     tags: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    under: object = None
+    """What `propagate` said where it began: its records need not say that again."""
 
     def wall(self, clock_ns: int) -> int:
         """Return the Unix time, in nanoseconds, of a moment of the monotonic clock."""
@@ -93,6 +95,7 @@ class Record:
     """JSON, as `encode` made it; None: not recorded."""
     output: bytes | None = None
     attributes: dict[str, Any] | None = None
+    """Plain data, the record's own: whoever adds to it changes it in place."""
     size: int = 0
     """Bytes of content that the buffer accounts for."""
 
@@ -111,7 +114,7 @@ class Record:
         self.parent_id = parent_id
         """None for the root of the trace."""
         self.kind = kind
-        """flow, node, item, workflow, function or span."""
+        """flow, node, item, workflow, function, span, generation …, or event or score."""
         self.name = name
         self.start = start
         self.phases: list[Phase] = []

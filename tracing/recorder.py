@@ -11,15 +11,23 @@ from time import perf_counter_ns, time_ns
 from types import TracebackType
 from typing import Any, Protocol
 
-from pocketflow_async.hooks import Step, observing
+from pocketflow_async.hooks import Hooks as Hooks  # named twice: others get it from here
+from pocketflow_async.hooks import Kind as Kind
+from pocketflow_async.hooks import Step as Step
+from pocketflow_async.hooks import active as active
+from pocketflow_async.hooks import observing, observing_instead
 from tracing.context import Position, position, span_here
 from tracing.encode import encode
 from tracing.failure import describe, outcome_of, refuse
 from tracing.ids import new_span_id, new_trace_id
+from tracing.propagation import propagated, united
 from tracing.record import COMPLETED, Phase, Record, Trace
 
 watching = observing
 """How a recorder is put to work: `with watching(recorder):`."""
+
+watching_instead = observing_instead
+"""How another takes its place, or nobody: `with watching_instead(recorder, None):`."""
 
 
 class Sink(Protocol):
@@ -70,38 +78,44 @@ class Recorder:
             return _Same(step)  # the run that `trace_flow` has opened for this very flow
         return _Visit(self, step, now)
 
+    # What the user has noted by hand (`tracing.update`) stays: hence `is None`, here and below.
+
     def take_in(self, record: Record, value: Any) -> None:
         """Note *value* as what went into *record*."""
-        if self.inputs:
+        if self.inputs and record.input is None:
             record.input = encode(value, self.limit)
 
     def put_out(self, record: Record, value: Any) -> None:
         """Note *value* as what came out of *record*."""
-        if self.outputs:
+        if self.outputs and record.output is None:
             record.output = encode(value, self.limit)
 
     def contents(self, record: Record, step: Step) -> None:
         """Note what a phase has come to: exec's result and, for a node, prep's and post's."""
         kind = step.kind
         if kind == "exec" or kind == "fallback":
-            if self.outputs:
+            if self.outputs and record.output is None:
                 record.output = encode(step.result, self.limit)
         elif record.kind == "node":
             if kind == "prep":
-                if self.inputs:
+                if self.inputs and record.input is None:
                     record.input = encode(step.result, self.limit)
             elif kind == "post" and step.result is not None:
-                record.attributes = {"action": _action(step.result)}
+                action = {"action": _action(step.result)}
+                if record.attributes is None:  # at once: `add` would take a microsecond
+                    record.attributes = action
+                else:
+                    add(record, action)
 
-    def finish(self, record: Record, error: BaseException | None) -> None:
-        """End *record* and hand it over."""
+    def finish(self, record: Record, error: BaseException | None, more: int = 0) -> None:
+        """End *record* and hand it over; its attributes hold about *more* bytes of content."""
         record.end = perf_counter_ns()
         if error is None:
             record.outcome = COMPLETED
         else:
             record.outcome = outcome_of(error)
             record.error = describe(error)
-        record.size = len(record.input or b"") + len(record.output or b"")
+        record.size = len(record.input or b"") + len(record.output or b"") + more
         self.sink.closed(record)
 
 
@@ -115,7 +129,21 @@ def new_trace(
     tags: tuple[str, ...] = (),
     metadata: dict[str, Any] | None = None,
 ) -> Trace:
-    """Start a trace of its own, anchored to the wall clock now."""
+    """Start a trace of its own, anchored to the wall clock now; what `propagate` says comes first.
+
+    Args:
+        name: Name of the trace.
+        session_id: Session, where `propagate` says none.
+        user_id: User, where `propagate` says none.
+        tags: Tags, besides the propagated ones.
+        metadata: Facts by name, besides the propagated ones.
+    """
+    said = propagated.get()
+    if said is not None:
+        session_id = said.session_id or session_id
+        user_id = said.user_id or user_id
+        tags = united(tags, said.tags)
+        metadata = {**(metadata or {}), **said.metadata}
     return Trace(
         new_trace_id(),
         name,
@@ -125,7 +153,44 @@ def new_trace(
         user_id,
         tags,
         metadata or {},
+        said,
     )
+
+
+def inherit(record: Record) -> None:
+    """Note what `propagate` says about *record*, unless its trace says so already."""
+    said = propagated.get()
+    if said is not None and said is not record.trace.under:
+        record.attributes = dict(said.attributes)
+
+
+def add(record: Record, attributes: dict[str, Any]) -> None:
+    """Add *attributes* to those of *record*, from any thread."""
+    if record.attributes is None:
+        record.__dict__.setdefault("attributes", {})  # at one stroke, should two threads be at it
+    record.attributes.update(attributes)  # type: ignore[union-attr]  # it has some by now
+
+
+def narrowed(outer: Recorder, own: Recorder) -> Recorder:
+    """Return what notes a run inside a run of *outer*: into its trace, and no more than both say.
+
+    What a flow keeps to itself it keeps to itself there too.
+    """
+    inputs, outputs = outer.inputs and own.inputs, outer.outputs and own.outputs
+    limit = min(outer.limit, own.limit)
+    if (inputs, outputs, limit) == (outer.inputs, outer.outputs, outer.limit):
+        return outer
+    return Recorder(outer.sink, inputs, outputs, limit)
+
+
+def at_work() -> Recorder | None:
+    """Return the recorder that watches this context, or None."""
+    hooks = active()
+    if hooks is not None:
+        for observer in hooks.observers:
+            if isinstance(observer, Recorder):
+                return observer
+    return None
 
 
 class _Phase(Phase):
@@ -191,6 +256,9 @@ class _Visit(Record):
         else:
             self.trace = now[0].trace
             self.parent_id = span_here(now)
+            said = propagated.get()  # as `inherit`, without the call
+            if said is not None and said is not self.trace.under:
+                self.attributes = dict(said.attributes)
         self.span_id = new_span_id()
         self.kind = step.kind
         self.name = step.name

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
 
 from tracing.config import TracingConfig
-from tracing.recorder import Recorder
-from tracing.run import Run, Untraced
+from tracing.context import position
+from tracing.original import adopt
+from tracing.recorder import Recorder, Sink, at_work, narrowed
+from tracing.run import Hidden, Run, Untraced
+from tracing.sampling import draw, is_left_out
+
+if TYPE_CHECKING:
+    from tracing.core import LangfuseTracer
+    from tracing.lifecycle_ring import LifecycleRing
 
 logger = logging.getLogger(__name__)
 
 _UNTRACED = Untraced()
+
+
+class _Made(NamedTuple):
+    """What follows from the settings, and the environment it was made in."""
+
+    said: str | None
+    config: TracingConfig
+    recorder: Recorder | None
+    ring: LifecycleRing | None
 
 
 class Settings:
@@ -44,53 +61,161 @@ class Settings:
         self.user_id = user_id
         self.tags = tags
         self.metadata = metadata or {}
-        self._made: tuple[object, TracingConfig, Recorder | None] | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._made: _Made | None = None
+        self._tracer: LangfuseTracer | None = None
+        self._under_way: WeakSet[_Counted] = WeakSet()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_made": None}
+        kept = ("config", "name", "session_id", "user_id", "tags", "metadata")
+        return {name: self.__dict__[name] for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def recorder(self) -> Recorder | None:
+        """Return what notes the runs, or None where tracing is off.
+
+        Raises:
+            ValueError: The environment holds a setting that cannot be.
+        """
+        return self._current().recorder
+
+    def effective(self) -> TracingConfig:
+        """Return the config in force: the user's own, or the environment's.
+
+        Raises:
+            ValueError: The environment holds a setting that cannot be.
+        """
+        return self._current().config
+
+    @property
+    def ring(self) -> LifecycleRing | None:
+        """The lifecycles of recent node runs; None where tracing or `trace_async_lifecycle` is off.
+
+        Raises:
+            ValueError: The environment holds a setting that cannot be.
+        """
+        return self._current().ring
+
+    @property
+    def tracer(self) -> LangfuseTracer:
+        """The one tracer of these settings, made when it is first asked for."""
+        if self._tracer is None:
+            from tracing.core import LangfuseTracer  # noqa: PLC0415 (for those who trace by hand)
+
+            made = LangfuseTracer(self.effective(), _settings=self)
+            if self._tracer is None:  # another thread may have been here meanwhile
+                self._tracer = made
+        return self._tracer
 
     def start(self, kind: str, label: str, source: object, value: Any) -> Run:
         """Open the span of a run; one that notes nothing when tracing is off, or cannot be."""
         try:
-            config, recorder = self._recorder()
-            if recorder is None:
-                return _UNTRACED
-            return Run(
-                recorder,
-                kind,
-                self.name or label,
-                source,
-                value,
-                session_id=self.session_id or config.session_id,
-                user_id=self.user_id or config.user_id,
-                tags=self.tags,
-                metadata=self.metadata,
-            )
+            return self._open(kind, self.name or label, source, value)
         except Exception:
             logger.exception("this run of %s is not traced", label)
             return _UNTRACED
 
-    def _recorder(self) -> tuple[TracingConfig, Recorder | None]:
-        """Return the settings and the recorder, made anew when the environment says otherwise."""
-        said = os.environ.get("POCKETFLOW_TRACE_STORE")
+    def _open(self, kind: str, name: str, source: object, value: Any) -> Run:
+        _, config, recorder, _ = self._current()
+        now = position.get()
+        if is_left_out(now) or (now is not None and source is not None and now[2] is source):
+            return _UNTRACED  # left out, or a run of this very object that has its span already
+        outer = None if now is None else at_work()
+        if recorder is None:
+            return _UNTRACED if outer is None else Hidden(outer)
+        if outer is not None:
+            recorder = narrowed(outer, recorder)
+        rate = config.sample_rate
+        if now is None and rate < 1 and (left_out := draw(name, rate)) is not None:
+            return left_out
+        adopt(source)
+        make = _Counted if kind == "flow" and config.trace_concurrent_flows else Run
+        run = make(
+            recorder,
+            kind,
+            name,
+            source,
+            value,
+            session_id=self.session_id or config.session_id,
+            user_id=self.user_id or config.user_id,
+            tags=self.tags,
+            metadata=self.metadata,
+        )
+        if isinstance(run, _Counted):
+            run.count_in(self._under_way)
+        return run
+
+    def _current(self) -> _Made:
+        """Return what is in force, made anew when the environment says otherwise."""
         made = self._made
         if (
             made is None
-            or (made[0] != said and self._follows_environment())
-            or (made[2] is not None and made[2].sink.is_closed)
+            or (self._follows_environment() and made.said != _store_variable())
+            or (made.recorder is not None and made.recorder.sink.is_closed)
         ):
             config = TracingConfig.from_env() if self.config is None else self.config
-            made = self._made = (said, config, _build(config))
-        return made[1], made[2]
+            made = self._made = _Made(_store_variable(), config, *_build(config))
+        return made
 
     def _follows_environment(self) -> bool:
         return self.config is None or self.config.store is None
 
 
-def _build(config: TracingConfig) -> Recorder | None:
+class _Counted(Run):
+    """A run of a flow that notes how many others of that flow were under way when it began."""
+
+    __slots__ = ("__weakref__", "_others", "_under_way")
+
+    def count_in(self, under_way: WeakSet[_Counted]) -> None:
+        """Count the runs in *under_way*, and be one of them until the end."""
+        self._others = len(under_way)
+        self._under_way = under_way
+        under_way.add(self)
+
+    def finish(self, error: BaseException | None, value: Any = None, **attributes: Any) -> None:
+        """End the span; alone it notes nothing."""
+        self._under_way.discard(self)
+        if self._others:
+            attributes["flow.concurrent_runs"] = self._others
+        super().finish(error, value, **attributes)
+
+
+def _store_variable() -> str | None:
+    return os.environ.get("POCKETFLOW_TRACE_STORE")
+
+
+def _build(config: TracingConfig) -> tuple[Recorder | None, LifecycleRing | None]:
     from tracing.store import open_store  # noqa: PLC0415 (SQLite, when the first run needs it)
 
     store = open_store(config.store, redact=config.redact, redact_keys=config.redact_keys)
     if store is None:
-        return None
-    return Recorder(store, config.trace_inputs, config.trace_outputs, config.value_limit)
+        return None, None
+    sink: Sink = store
+    ring = None
+    if config.trace_async_lifecycle or config.performance_monitoring:
+        sink = ring = _ring(store, config)
+    if config.trace_async_context or not config.trace_errors:
+        from tracing.sinks import TaskNotes, TypesOnly  # noqa: PLC0415 (for those who use them)
+
+        if config.trace_async_context:
+            sink = TaskNotes(sink)
+        if not config.trace_errors:
+            sink = TypesOnly(sink)
+    recorder = Recorder(sink, config.trace_inputs, config.trace_outputs, config.value_limit)
+    return recorder, ring if config.trace_async_lifecycle else None
+
+
+def _ring(sink: Sink, config: TracingConfig) -> LifecycleRing:
+    from tracing.lifecycle_ring import LifecycleRing  # noqa: PLC0415 (only where it is on)
+
+    ring = LifecycleRing(sink) if config.trace_async_lifecycle else LifecycleRing(sink, 0)
+    if config.performance_monitoring:
+        from tracing.performance import install  # noqa: PLC0415 (only where it is on)
+
+        install(ring, config)
+    return ring

@@ -129,6 +129,9 @@ class AsyncNode(Node[Prepared, Executed, Posted]):
                 return await self._pf_fall_back_async(step, error, prep_res, None)
             if wait > 0:
                 await clock().asleep(wait)
+        except BaseException as error:
+            note(error, self, name_of(self), "exec", 1, limit)
+            raise
         return await self._pf_attempts_async(prep_res, None, first=1)
 
     async def _pf_attempts_async(self, prep_res: Any, hooks: Hooks | None, first: int = 0) -> Any:

@@ -51,6 +51,7 @@ class BaseNode(Generic[Prepared, Executed, Posted]):
     _pf_options: Any = None
     _pf_kept: list[Any] | None = None
     _pf_action: Any = None
+    _pf_holds: ClassVar[bool] = False  # whether it holds other nodes
 
     def __init__(self) -> None:
         self.params = {}

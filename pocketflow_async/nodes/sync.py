@@ -91,6 +91,9 @@ class Node(BaseNode[Prepared, Executed, Posted]):
                 return self._pf_fall_back(step, error, prep_res, None)
             if wait > 0:
                 clock().sleep(wait)
+        except BaseException as error:
+            note(error, self, name_of(self), "exec", 1, limit)
+            raise
         return self._pf_attempts(prep_res, None, first=1)
 
     def _pf_attempts(self, prep_res: Any, hooks: Hooks | None, first: int = 0) -> Any:

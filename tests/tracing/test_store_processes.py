@@ -177,3 +177,37 @@ def _after_a_new_writer(make: Make, path: Path, trace_id: str) -> Any:
     wait_until(lambda: rows(path, "SELECT 1 FROM records WHERE duration_ns IS NULL") == [])
     assert rows(path, "SELECT outcome FROM traces WHERE name = 'doomed'") == [("interrupted",)]
     return store.reader().trace(trace_id)
+
+
+POOL = """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+from pocketflow_async import Flow, Node
+from tracing import trace_flow
+
+def job(number):
+    trace_flow(Flow(Node(), name="Job")).run({"number": number})
+
+if __name__ == "__main__":
+    job(-1)  # the parent has a store and its thread before it forks
+    context = multiprocessing.get_context(sys.argv[1])
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        list(pool.map(job, range(4)))
+    process = context.Process(target=job, args=(5,))
+    process.start()
+    process.join()
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_workers_of_multiprocessing_lose_nothing(
+    method: str, tmp_path: Path, store_path: Path, child_env: dict[str, str]
+) -> None:
+    """Workers end without `atexit`; what they recorded is stored all the same."""
+    script = tmp_path / "pool.py"
+    script.write_text(POOL)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", script, method], env=child_env, check=True, timeout=60
+    )
+
+    assert [found.outcome for found in TraceReader(store_path).traces()] == ["completed"] * 6

@@ -567,3 +567,57 @@ def test_counts_say_what_became_of_the_records(traces):
 
     assert after.stored - before.stored == 2
     assert after.dropped == before.dropped
+
+
+class Secretive(AsyncNode):
+    async def prep_async(self, shared):
+        return "secret"
+
+
+async def test_an_inner_flow_keeps_to_itself_what_its_own_config_says(traces, find, tmp_path):
+    """Inside a traced run: off hides the inner run, contents off its contents, nodes included."""
+    hidden = trace_flow(TracingConfig(store="off"))(AsyncFlow(Secretive(name="Hidden")))
+    silent = trace_flow(TracingConfig(trace_inputs=False))(AsyncFlow(Secretive(name="Silent")))
+
+    class Outer(AsyncNode):
+        async def exec_async(self, prep_res):
+            await hidden.run_async({})
+            await silent.run_async({"key": "secret"})
+            await AsyncFlow(Secretive(name="Open")).run_async({})
+
+    await trace_flow(AsyncFlow(Outer())).run_async({})
+
+    root = traces.one()
+    assert find(root, "Hidden") == []
+    assert [span.input for span in find(root, "Silent")] == [None]
+    assert [span.input for span in find(root, "Open")] == [b'"secret"']
+
+
+async def test_an_inner_flow_with_another_store_is_part_of_the_outer_trace(traces, find, tmp_path):
+    """One run, one tree: all of it is where the outermost flow writes."""
+    inner = trace_flow(TracingConfig(store=tmp_path / "b.db"))(AsyncFlow(Step(name="Inner")))
+
+    class Outer(AsyncNode):
+        async def exec_async(self, prep_res):
+            await inner.run_async({})
+
+    await trace_flow(AsyncFlow(Outer())).run_async({})
+
+    assert len(find(traces.one(), "Inner")) == 1
+    assert not (tmp_path / "b.db").exists()
+
+
+async def test_a_class_and_its_subclass_both_decorated_have_one_span(traces, shape):
+    """The run of one object is one span, however many decorators it passes."""
+
+    @trace_flow()
+    class Base(AsyncFlow):
+        pass
+
+    @trace_flow()
+    class Derived(Base):
+        pass
+
+    await Derived(Step()).run_async({})
+
+    assert shape(traces.one()) == ("flow", "Derived", "completed", [("node", "Step", "completed")])

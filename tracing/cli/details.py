@@ -10,12 +10,14 @@ from typing import Final, NamedTuple, TypeGuard
 from rich.cells import cell_len
 from rich.text import Text
 
-from tracing.cli import words
+from tracing.cli import byhand, words
 from tracing.cli.shape import Entry, Hidden
 from tracing.cli.view import View
 from tracing.record import CANCELLED, INTERRUPTED, RUNNING, Failure
 from tracing.store.model import PhaseSpan, Span
 
+EVENTS: Final = 10
+"""So many events of a span have a line; `--full` shows all."""
 ATTEMPTS: Final = 3
 """So many failed attempts have a line; the name's own line says how many there were."""
 ACTION: Final = "action"
@@ -76,11 +78,31 @@ def _of_span(span: Span, view: View) -> Iterator[Detail]:
         yield from (_suspension(phase, view) for phase in span.phases if phase.kind == SUSPENDED)
     if _worth_showing(span.output, view):
         yield Detail("out  ", content(span.output, view), "dim")
-    others = {key: value for key, value in span.attributes.items() if key != ACTION}
-    if others:
-        yield Detail("attr ", words.one_line(pairs(others)), "dim")
+    yield from _by_hand(span, view)
     if span.error and not _told_below(span, view):
         yield from _error(span.error, span.outcome, view)
+
+
+def _by_hand(span: Span, view: View) -> Iterator[Detail]:
+    """Yield what was noted by hand: model, attributes, events and scores."""
+    if model := byhand.of_model(span, view.signs.micro):
+        yield Detail("model ", model, "dim")
+    others = {
+        key: value
+        for key, value in span.attributes.items()
+        if key != ACTION and not byhand.is_told(key)
+    }
+    if others:
+        yield Detail("attr ", words.one_line(pairs(others)), "dim")
+    limit = len(span.events) if view.full else EVENTS
+    for event in span.events[:limit]:
+        said, after = byhand.of_event(event, span, view.signs.micro)
+        yield Detail("event ", said, "dim", after)
+    if len(span.events) > limit:
+        more = words.count(len(span.events) - limit, "more event")
+        yield Detail("", f"{view.signs.ellipsis} {more}", "dim")
+    for score in span.scores:
+        yield Detail("score ", byhand.of_score(score), "magenta")
 
 
 def _worth_showing(data: bytes | None, view: View) -> TypeGuard[bytes]:

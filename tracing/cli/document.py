@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tracing.record import Failure
-from tracing.store.model import PhaseSpan, Span, TraceSummary, TraceTree
+from tracing.store.model import Event, PhaseSpan, Score, Span, TraceSummary, TraceTree
 
 
 def dumps(value: object, *, ascii_only: bool = False) -> str:
@@ -20,6 +20,7 @@ def trace_document(tree: TraceTree) -> dict[str, Any]:
     return {
         **summary_document(tree.summary),
         "dropped": tree.dropped,
+        "scores": [_score(score) for score in tree.scores],
         "roots": [_span(span) for span in tree.roots],
     }
 
@@ -55,6 +56,12 @@ def _span(span: Span) -> dict[str, Any]:
         "input": _content(span.input),
         "output": _content(span.output),
         "attributes": span.attributes,
+        "model": span.model,
+        "usage": span.usage,
+        "cost": span.cost,
+        "first_token_ns": span.first_token_ns,
+        "events": [_event(event) for event in span.events],
+        "scores": [_score(score) for score in span.scores],
         "error": _failure(span.error),
         "phases": [_phase(phase) for phase in span.phases],
         "children": [_span(child) for child in span.children],
@@ -71,6 +78,27 @@ def _phase(phase: PhaseSpan) -> dict[str, Any]:
         "wait_s": phase.wait,
         "note": phase.note,
         "error": _failure(phase.error),
+    }
+
+
+def _event(event: Event) -> dict[str, Any]:
+    return {
+        "name": event.name,
+        "at": _iso(event.at_ns),
+        "at_ns": event.at_ns,
+        "attributes": event.attributes,
+    }
+
+
+def _score(score: Score) -> dict[str, Any]:
+    return {
+        "score_id": score.score_id,
+        "name": score.name,
+        "value": score.value,
+        "comment": score.comment,
+        "at": _iso(score.at_ns),
+        "at_ns": score.at_ns,
+        "span_id": score.span_id,
     }
 
 

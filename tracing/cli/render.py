@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tracing.cli import details, words
+from tracing.cli import byhand, details, words
 from tracing.cli.reading import Facts
 from tracing.cli.tree import tree_lines
 from tracing.cli.view import View, colour, outcome_word
@@ -22,6 +22,7 @@ def trace_page(tree: TraceTree, view: View) -> Iterator[Text]:
     """Yield the lines of one trace: what it was, then its tree."""
     yield _headline(tree.summary, view)
     yield from _facts(tree.summary, view)
+    yield from _scores(tree)
     yield from _warnings(tree, view)
     yield Text()
     yield from tree_lines(tree, view)
@@ -49,6 +50,11 @@ def _facts(summary: TraceSummary, view: View) -> Iterator[Text]:
     ):
         if value:
             yield Text.assemble((label, "dim"), words.one_line(value))
+
+
+def _scores(tree: TraceTree) -> Iterator[Text]:
+    for score in tree.scores:
+        yield Text.assemble(("score    ", "dim"), (byhand.of_score(score), "magenta"))
 
 
 def _warnings(tree: TraceTree, view: View) -> Iterator[Text]:

@@ -14,6 +14,11 @@ OFF: Final = "off"
 VARIABLE: Final = "POCKETFLOW_TRACE_STORE"
 
 
+def is_memory(location: str) -> bool:
+    """Return whether *location* is `memory`, or `memory:NAME`: one of several in a process."""
+    return location.partition(":")[0] == MEMORY
+
+
 def default_path(environ: Mapping[str, str] = os.environ) -> str:
     """Return `POCKETFLOW_TRACE_STORE` (a path, `memory` or `off`), or else the usual file."""
     if named := environ.get(VARIABLE, "").strip():
@@ -24,12 +29,12 @@ def default_path(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def resolve(location: str | Path | None = None) -> str | None:
-    """Return the real path meant by *location*, or `MEMORY`, or None for `OFF`.
+    """Return the real path meant by *location*, or the name of a memory, or None for `OFF`.
 
     Args:
-        location: A path, `memory`, `off`, or None for `default_path()`.
+        location: A path, `memory`, `memory:NAME`, `off`, or None for `default_path()`.
     """
     named = default_path() if location is None else os.fspath(location)
     if named == OFF:
         return None
-    return MEMORY if named == MEMORY else os.path.realpath(os.path.expanduser(named))
+    return named if is_memory(named) else os.path.realpath(os.path.expanduser(named))

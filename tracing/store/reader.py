@@ -30,7 +30,8 @@ _BAD: Final = f"('{FAILED}', '{TIMED_OUT}', '{INTERRUPTED}')"
 _SUMMARY: Final = f"""
 SELECT id, trace_id, name, session_id, user_id, tags, metadata, started_ns, duration_ns, outcome,
        owner,
-       (SELECT count(*) FROM records WHERE trace = traces.id),
+       (SELECT count(*) FROM records WHERE trace = traces.id)
+           - (SELECT count(*) FROM records WHERE trace = traces.id AND kind IN ('event', 'score')),
        (SELECT count(*) FROM records WHERE trace = traces.id AND outcome IN {_BAD})
 FROM traces
 """

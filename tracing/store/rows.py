@@ -83,7 +83,7 @@ def record_row(record: Record, trace: int, owner: int, redact: Redact) -> Row:
         None if end is None else record.outcome or COMPLETED,
         None if record.error is None else _json(_failure(record.error)),
         _json([_phase(phase, start) for phase in record.phases]) if record.phases else None,
-        redact(encode(record.attributes)) if record.attributes else None,
+        redact(encode(dict(record.attributes))) if record.attributes else None,
         None if record.input is None else redact(record.input),
         None if record.output is None else redact(record.output),
     )

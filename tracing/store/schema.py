@@ -67,6 +67,7 @@ CREATE INDEX records_trace ON records (trace);
 CREATE INDEX records_open ON records (trace, owner) WHERE duration_ns IS NULL;
 CREATE INDEX records_failed ON records (trace)
     WHERE outcome IN ('failed', 'timed_out', 'interrupted');
+CREATE INDEX records_moments ON records (trace) WHERE kind IN ('event', 'score');
 """
 # `entry` is the span id of the trace's root or, when its parent is in another system, of the first
 # record here. `duration_ns` is NULL as long as a trace or record is open. Both counters are

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import sys
 import threading
 import time
 import weakref
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tracing.record import Record
 from tracing.redact import Redactor
 from tracing.store.buffer import Buffer
-from tracing.store.location import MEMORY, resolve
+from tracing.store.location import is_memory, resolve
 from tracing.store.retention import Limits
 from tracing.store.worker import MANY, Counts, Worker
 from tracing.store.writer import Writer
@@ -65,7 +66,8 @@ class TraceStore:
         clock_ns: Callable[[], int] = time.perf_counter_ns,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self.path = None if path is None or os.fspath(path) == MEMORY else os.path.realpath(path)
+        in_memory = path is None or is_memory(os.fspath(path))
+        self.path = None if path is None or in_memory else os.path.realpath(path)
         self._max_records = max_records
         self._redactor = redact
         self._open_after = open_after
@@ -159,6 +161,7 @@ class TraceStore:
         )
 
     def _start(self) -> None:
+        _outlast_worker()
         thread = threading.Thread(target=self._worker.run, name="trace-store", daemon=True)
         thread.start()
         self._thread = thread
@@ -235,6 +238,15 @@ def open_stores() -> list[TraceStore]:
 
 def _unchanged(payload: bytes) -> bytes:
     return payload
+
+
+def _outlast_worker() -> None:
+    """Have the stores closed at the end of a worker of `multiprocessing`, which skips `atexit`."""
+    parent = getattr(sys.modules.get("multiprocessing.process"), "parent_process", None)
+    if parent is not None and parent() is not None:
+        from multiprocessing.util import Finalize  # noqa: PLC0415 (there already)
+
+        Finalize(None, _close_all, exitpriority=0)
 
 
 def _close_all() -> None:

@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from tracing.names import EVENT, MOMENTS, SCORE
 from tracing.record import COMPLETED, INTERRUPTED, RUNNING, Failure, phase_id
-from tracing.store.model import PhaseSpan, Span
+from tracing.store.model import PhaseSpan, Span, event, score
 from tracing.store.rows import unsigned
 
 COLUMNS: Final = (
@@ -53,7 +54,8 @@ def build(
 ) -> tuple[Span, ...]:
     """Return the roots of the tree, the earliest first, with everything below them.
 
-    A record whose parent was never stored becomes a root of its own.
+    A record whose parent was never stored becomes a root of its own; so does a score of the whole
+    trace, which `TraceTree` tells apart.
 
     Args:
         trace_id: 32 hex digits.
@@ -64,7 +66,9 @@ def build(
     for row in rows:  # one that was written twice counts as it was last
         span = _span(trace_id, row, fate)
         spans[span.span_id] = span
-    children = _children(spans)
+    homes = _homes(spans)
+    _gather(spans, homes)
+    children = _children(spans, homes)
     order = _order(spans, children)
     done: dict[str, Span] = {}
     for span_id in reversed(order):  # children before their parents, without recursion
@@ -74,11 +78,32 @@ def build(
     return tuple(sorted((done[key] for key in order if key not in inner), key=_start))
 
 
-def _children(spans: dict[str, Span]) -> dict[str | None, list[str]]:
-    """Return the ids of the children of each span in order of start; under None the roots."""
-    homes = {key: key for key in spans}
+def _homes(spans: dict[str, Span]) -> dict[str, str]:
+    """Return the span that each id of a span or phase belongs to."""
+    homes = {key: key for key, span in spans.items() if span.kind not in MOMENTS}
     for span in spans.values():
         homes.update((phase.span_id, span.span_id) for phase in span.phases)
+    return homes
+
+
+def _gather(spans: dict[str, Span], homes: dict[str, str]) -> None:
+    """Put events and scores into their spans; those that have none here stay what they are."""
+    inside: dict[str, list[Span]] = {}
+    for moment in sorted((span for span in spans.values() if span.kind in MOMENTS), key=_start):
+        home = homes.get(moment.parent_id or "")
+        if home is not None:
+            inside.setdefault(home, []).append(moment)
+            del spans[moment.span_id]
+    for home, moments in inside.items():
+        spans[home] = replace(
+            spans[home],
+            events=tuple(event(moment) for moment in moments if moment.kind == EVENT),
+            scores=tuple(score(moment) for moment in moments if moment.kind == SCORE),
+        )
+
+
+def _children(spans: dict[str, Span], homes: dict[str, str]) -> dict[str | None, list[str]]:
+    """Return the ids of the children of each span in order of start; under None the roots."""
     children: dict[str | None, list[str]] = {None: []}
     for span in sorted(spans.values(), key=_start):
         home = homes.get(span.parent_id) if span.parent_id is not None else None

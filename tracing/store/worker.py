@@ -17,7 +17,7 @@ from tracing.store.writer import Writer
 
 logger = logging.getLogger(__name__)
 
-TICK: Final = 0.1
+TICK: Final = 0.03
 """Seconds that a finished record waits for company."""
 MANY: Final = 4096
 """Number of waiting records that ends the wait.

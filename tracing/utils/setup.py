@@ -1,0 +1,157 @@
+"""The command `pocketflow-tracing-setup`: tell whether Langfuse is configured and answers.
+
+Traces are kept in the local store without any of this; it is about sending them to Langfuse too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tracing.config import VARIABLES, TracingConfig
+from tracing.utils.asking import Answer, ask
+
+logger = logging.getLogger(__name__)
+
+_KEYS = ("langfuse_secret_key", "langfuse_public_key", "langfuse_host")
+
+_HELP = """\
+Traces are kept in a local file and shown by `pocketflow-async`; nothing has to be set for that.
+
+To send them to Langfuse too, set these variables, or put them into a file named .env in the
+folder you start from (variables that are set already win):
+
+    LANGFUSE_SECRET_KEY=sk-lf-...
+    LANGFUSE_PUBLIC_KEY=pk-lf-...
+    LANGFUSE_HOST=https://cloud.langfuse.com
+
+Both keys are on the page "API Keys" of your project's settings.
+
+What is recorded (the values shown are the defaults):
+
+    POCKETFLOW_TRACE_INPUTS=true          contents going in
+    POCKETFLOW_TRACE_OUTPUTS=true         contents coming out
+    POCKETFLOW_TRACE_ERRORS=true          messages and lines of errors, or their type only
+    POCKETFLOW_TRACE_SAMPLE_RATE=1.0      the share of traces that are recorded
+    POCKETFLOW_TRACE_REDACT_KEYS=         more keys whose values are secret, with commas between
+    POCKETFLOW_TRACE_VALUE_LIMIT=32768    bytes of one content; longer ones are cut
+    POCKETFLOW_TRACE_STORE=               a path, `memory` or `off`
+    POCKETFLOW_SESSION_ID=                session and user of all traces
+    POCKETFLOW_USER_ID=
+    POCKETFLOW_TRACING_DEBUG=false        log what tracing does
+
+Then check it:
+
+    pocketflow-tracing-setup --test
+"""
+
+
+def setup_tracing(env_file: str | Path | None = None) -> TracingConfig:
+    """Read the configuration, and make sure that Langfuse accepts it.
+
+    Asks the host over the network: up to 10 seconds, and not for the event loop.
+
+    Args:
+        env_file: A `.env` file to read first; when left out, that of the working directory.
+
+    Raises:
+        RuntimeError: Something is missing or wrong; the message says what to do.
+    """
+    if env_file is not None and not Path(env_file).is_file():
+        raise RuntimeError(
+            f"there is no file {os.fspath(env_file)!r}: give the path of your .env file, "
+            "or none to use the one in the working directory"
+        )
+    try:
+        config = TracingConfig.from_env(env_file)
+    except (OSError, ValueError) as error:
+        raise RuntimeError(f"the configuration cannot be used: {error}") from error
+    _require(config)
+    answer = ask(config)
+    if not answer.is_ok:
+        raise RuntimeError(_advice(config, answer))
+    return config
+
+
+def test_langfuse_connection(config: TracingConfig) -> bool:
+    """Return whether the host answers and knows the keys.
+
+    Asks it over the network, at most 5 seconds for each of two requests; on the event loop use
+    `await asyncio.to_thread(test_langfuse_connection, config)`.
+    """
+    if not config.validate():
+        return False
+    answer = ask(config)
+    if not answer.is_ok:
+        logger.log(logging.WARNING if config.debug else logging.INFO, "%s", _advice(config, answer))
+    return answer.is_ok
+
+
+test_langfuse_connection.__test__ = False  # type: ignore[attr-defined]  # pytest: this is no test
+
+
+def print_configuration_help() -> None:
+    """Print which variables there are and what they do."""
+    sys.stdout.write(_HELP)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code: 0, or 1 when something is not right."""
+    parser = argparse.ArgumentParser(
+        prog="pocketflow-tracing-setup",
+        description="Check the configuration of tracing, and that Langfuse accepts it.",
+    )
+    parser.add_argument(
+        "--test", action="store_true", help="ask Langfuse whether the keys are right"
+    )
+    parser.add_argument("--help-config", action="store_true", help="list the variables")
+    parser.add_argument("--env-file", metavar="PATH", help="a .env file to read first")
+    given = parser.parse_args(arguments)
+    if given.help_config:
+        print_configuration_help()
+        return 0
+    if not given.test:
+        parser.print_help()
+        return 0
+    try:
+        config = setup_tracing(given.env_file)
+    except RuntimeError as error:
+        sys.stderr.write(f"not ready: {error}\n")
+        return 1
+    sys.stdout.write(f"ready: {config.langfuse_host} answers and accepts the keys\n")
+    return 0
+
+
+def _require(config: TracingConfig) -> None:
+    missing = [VARIABLES[name] for name in _KEYS if not getattr(config, name)]
+    if missing:
+        raise RuntimeError(
+            f"not set: {', '.join(missing)}. Set them, or put them into a .env file; "
+            "`pocketflow-tracing-setup --help-config` lists all variables"
+        )
+
+
+def _advice(config: TracingConfig, answer: Answer) -> str:
+    host = config.langfuse_host
+    match answer.status:
+        case None:
+            return f"{host} does not answer ({answer.reason}): check LANGFUSE_HOST and the network"
+        case 401 | 403:
+            return (
+                f"{host} refuses the keys (status {answer.status}): check LANGFUSE_PUBLIC_KEY and "
+                "LANGFUSE_SECRET_KEY, and that they are of a project on this host"
+            )
+        case 404:
+            return f"{host} is no Langfuse server (status 404): check LANGFUSE_HOST"
+        case status if 300 <= status < 400:
+            return f"{host} sends elsewhere (status {status}): put that address in LANGFUSE_HOST"
+        case status:
+            return f"{host} is in trouble (status {status}, {answer.reason}): try again later"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
