@@ -301,7 +301,7 @@ def test_a_node_added_later_is_seen(pf, traces):
 
 
 def test_a_subclass_decorated_again_is_one_ended_trace(pf, traces):
-    """Decorating a subclass of a decorated class closes both spans (defect 24)."""
+    """A decorated subclass of a decorated class has one span, ended, for one run (defect 24)."""
 
     @trace_flow()
     class Base(pf.Flow):
@@ -315,9 +315,7 @@ def test_a_subclass_decorated_again_is_one_ended_trace(pf, traces):
 
     root = traces.one()
     assert (root.name, root.outcome) == ("Derived", "completed")
-    (inner,) = root.children
-    assert inner.outcome == "completed"
-    assert [child.name for child in inner.children] == ["Node"]
+    assert [child.name for child in root.children] == ["Node"]
 
 
 async def test_cancellation_is_one_attempt_and_says_so(pf, traces):

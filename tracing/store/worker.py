@@ -19,7 +19,11 @@ logger = logging.getLogger(__name__)
 
 TICK: Final = 0.03
 """Seconds that a finished record waits for company."""
-MANY: Final = 4096
+_BURST: Final = 150
+"""Number of records in one tick that says the program is at full speed …"""
+_PATIENCE: Final = 0.5
+"""… and so many seconds it is left alone: this thread would take every other turn of the GIL."""
+MANY: Final = 16_384
 """Number of waiting records that ends the wait.
 
 Not less: a writer at work takes turns with the flow at the interpreter lock, so a burst goes by
@@ -93,6 +97,8 @@ class Worker:
         self._waiting: list[_Flush] = []
         self._stop_at: float | None = None
         self._due: float | None = None
+        self._queued = 0
+        self._calm_since = 0.0
         self._next_beat = self._next_sweep = 0.0
         self._sweep: Generator[None, None, None] | None = None
 
@@ -208,7 +214,18 @@ class Worker:
             return False
         if self._due is None:  # just woken: give the others of the batch a moment to arrive
             self._due = now + TICK
-        return now >= self._due or len(self._buffer.queue) >= MANY or self._sweep is not None
+            self._calm_since, self._queued = now, 0
+        queued = len(self._buffer.queue)
+        if queued >= MANY or self._sweep is not None:
+            return True
+        if now < self._due:
+            return False
+        arrived, self._queued = queued - self._queued, queued
+        if arrived >= _BURST and now < self._calm_since + _PATIENCE:
+            self._due = now + TICK
+            return False
+        self._calm_since = now
+        return True
 
     def _answer(self) -> None:
         for flush in list(self._waiting):
