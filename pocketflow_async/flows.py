@@ -16,7 +16,7 @@ from pocketflow_async.errors import (
     UseRunAsyncError,
 )
 from pocketflow_async.hooks import Kind, Step, active, admit, admit_async
-from pocketflow_async.limits import Limits, limit_of
+from pocketflow_async.limits import Limits, limit_of, limits_of
 from pocketflow_async.nodes import AsyncNode, BaseNode, kind_of, name_of
 from pocketflow_async.scatter import scatter
 from pocketflow_async.threads import run_sync
@@ -150,10 +150,9 @@ class Flow(BaseNode[Prepared, Any, Posted], Generic[Prepared, Posted]):
                 action = node._run(shared)
                 node = _copy(self.get_next_node(node, action))
             return action
-        limits = Limits(name_of(self), self._pf_options or PLAIN, timed=True)
+        limits = limits_of(name_of(self), self._pf_options, timed=True)
         while node is not None:
-            limits.step(node)
-            node.set_params(limits.params(node, shares))
+            limits.before(node, shares)
             with Step(kind_of(node), name_of(node), node, shared, hooks) as step:
                 admit(step, hooks)
                 step.result = action = node._run(shared)
@@ -270,10 +269,9 @@ class AsyncFlow(
                     action = await run_sync(node, shared)
                 node = _copy(self.get_next_node(node, action))
             return action
-        limits = Limits(name_of(self), self._pf_options or PLAIN)
+        limits = limits_of(name_of(self), self._pf_options)
         while node is not None:
-            limits.step(node)
-            node.set_params(limits.params(node, shares))
+            limits.before(node, shares)
             with Step(kind_of(node), name_of(node), node, shared, hooks) as step:
                 if hooks is not None and hooks.gates:
                     await admit_async(step, hooks)

@@ -76,8 +76,8 @@ class Limits:
         if timed and chosen.timeout is not None:
             self._deadline = clock().monotonic() + chosen.timeout
 
-    def step(self, node: Any) -> None:
-        """Count one visit.
+    def before(self, node: Any, shares: dict[str, Any]) -> None:
+        """Count one visit, and give *node* its params: the run's own dict, unless they are merged.
 
         Raises:
             StepLimitError: It would be one too many.
@@ -90,6 +90,8 @@ class Limits:
                 )
             self._left -= 1
         self.in_time()
+        merged = self._chosen.merge_params and node.params
+        node.set_params({**shares, **node.params} if merged else shares)
 
     def done(self, node: Any, action: object, shares: dict[str, Any]) -> None:
         """Remember what *node* returned; hand on what it left in its params for the next."""
@@ -99,13 +101,34 @@ class Limits:
             self._recent.append((name_of(node), action))
         self.in_time()
 
-    def params(self, node: Any, shares: dict[str, Any]) -> dict[str, Any]:
-        """Return the params for *node*: the run's own dict, unless params are merged."""
-        if self._chosen.merge_params and node.params:
-            return {**shares, **node.params}
-        return shares
-
     def in_time(self) -> None:
         """Raise FlowTimeoutError if a synchronous flow is out of time."""
         if self._deadline is not None and clock().monotonic() > self._deadline:
             raise FlowTimeoutError(self._name, self._chosen.timeout or 0.0)
+
+
+class _Free:
+    """The limits of a flow that has none."""
+
+    __slots__ = ()
+
+    def before(self, node: Any, shares: dict[str, Any]) -> None:
+        """Give *node* the params of the run."""
+        node.set_params(shares)
+
+    def done(self, node: Any, action: object, shares: dict[str, Any]) -> None:
+        """Remember nothing."""
+
+
+_FREE = _Free()
+
+
+def limits_of(name: str, chosen: Defaults | None, timed: bool = False) -> Limits | _Free:
+    """Return what one run of the flow *name* may still do.
+
+    Args:
+        name: Name of the flow, for the errors.
+        chosen: Its options, if it has any.
+        timed: Whether its time is to be watched here, between nodes.
+    """
+    return _FREE if chosen is None else Limits(name, chosen, timed)

@@ -48,9 +48,10 @@ def encode(value: object, limit: int = LIMIT) -> bytes:
     try:
         if _plain(value, limit):
             data = _dumped(value)
-            if len(data) <= limit:
+            size = len(data)
+            if size <= limit:
                 # orjson leaves a small result in a block of 4 kB; a copy takes what it needs.
-                return bytes(memoryview(data)) if len(data) < _BLOCK else data
+                return bytes(memoryview(data)) if size < _BLOCK else data
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - odd keys, huge ints, lone surrogates: said better below
@@ -58,7 +59,7 @@ def encode(value: object, limit: int = LIMIT) -> bytes:
     return _carefully(value, max(limit, LEAST))
 
 
-def _plain(value: Any, room: int) -> bool:
+def _plain(value: Any, room: int) -> bool:  # noqa: C901 (in one piece: it is on the hot path)
     """Tell whether *value* is made of plain types only, and may fit in *room* bytes.
 
     Looks at no more than *room* / 2 items and *room* / 16 containers, whatever it is given, so a
@@ -67,28 +68,22 @@ def _plain(value: Any, room: int) -> bool:
     kind = type(value)
     if kind is str:
         return len(value) <= room
-    if kind is not dict and kind is not list and kind is not tuple:
+    if kind not in _BOXES:
         return kind in _LEAVES
     boxes = [value]
     for box in boxes:
         room -= 2 * len(box) + 16
         if room < 0:
             return False
-        room = _room_after(box.values() if type(box) is dict else box, room, boxes)
+        for item in box.values() if type(box) is dict else box:
+            kind = type(item)
+            if kind is str:
+                room -= len(item)
+            elif kind in _BOXES:
+                boxes.append(item)
+            elif kind not in _LEAVES:
+                return False
     return room >= 0
-
-
-def _room_after(items: Any, room: int, boxes: list[Any]) -> int:
-    """Return what *items* leave of *room*, less than 0 if one is not plain; note its *boxes*."""
-    for item in items:
-        kind = type(item)
-        if kind is str:
-            room -= len(item)
-        elif kind is dict or kind is list or kind is tuple:
-            boxes.append(item)
-        elif kind not in _LEAVES:
-            return -1
-    return room
 
 
 def _carefully(value: object, limit: int) -> bytes:

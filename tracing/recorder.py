@@ -93,7 +93,7 @@ class Recorder:
     def contents(self, record: Record, step: Step) -> None:
         """Note what a phase has come to: exec's result and, for a node, prep's and post's."""
         kind = step.kind
-        if kind == "exec" or kind == "fallback":
+        if kind == "fallback":
             if self.outputs and record.output is None:
                 record.output = encode(step.result, self.limit)
         elif record.kind == "node":
@@ -230,7 +230,11 @@ class _Phase(Phase):
         self._held = self._token = None
         if error is None:
             self.outcome = COMPLETED
-            recorder.contents(record, step)
+            if self.kind == "exec":  # what `contents` does, without the call
+                if recorder.outputs and record.output is None:
+                    record.output = encode(step.result, recorder.limit)
+            elif self.kind != "suspended":
+                recorder.contents(record, step)
             return
         if step.refusal is error:
             refuse(error)

@@ -29,8 +29,10 @@ def name_of(node: Any) -> str:
 
 def kind_of(node: Any) -> Kind:
     """Return the kind of step a visit of *node* is; anything that acts like a node is one."""
-    kind: Kind = getattr(node, "_pf_kind", "node")
-    return kind
+    try:
+        return node._pf_kind  # type: ignore[no-any-return]
+    except AttributeError:
+        return "node"
 
 
 class BaseNode(Generic[Prepared, Executed, Posted]):
