@@ -119,7 +119,9 @@ class NodeOptions:
         except OverflowError:
             full = _LONGEST if wait else 0.0
         full = min(full, _LONGEST if self.max_wait is None else self.max_wait)
-        return clock.uniform(full * (1 - self.jitter), full) if self.jitter else full
+        if not self.jitter:
+            return full
+        return min(full, clock.uniform(full * (1 - self.jitter), full))  # rounding may exceed it
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from importlib.metadata import entry_points
 
 import pytest
 
@@ -12,6 +13,8 @@ from pocketflow_async import AsyncFlow, AsyncNode, BatchNode, Flow, FlowError, N
 from tracing import TracingConfig, current_span, flush, trace_flow
 from tracing.store import TraceReader
 from tracing.testing import capture, expect, run
+
+PLUGIN = "tracing.testing.plugin"
 
 
 class Fetch(AsyncNode):
@@ -320,7 +323,9 @@ def pytest_run(tmp_path, source, env, *args):
     file = tmp_path / "test_users.py"
     file.write_text(textwrap.dedent(source))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
-    options = ["-W", "error", "-p", "tracing.testing.plugin", "--rootdir", tmp_path, *args, file]
+    installed = any(one.value == PLUGIN for one in entry_points(group="pytest11"))
+    plugin = [] if installed else ["-p", PLUGIN]  # a tree that is only on the path
+    options = ["-W", "error", *plugin, "--rootdir", tmp_path, *args, file]
     if "no:asyncio" not in args:
         options += ["-o", "asyncio_default_fixture_loop_scope=function"]
     return subprocess.run(
