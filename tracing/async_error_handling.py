@@ -332,6 +332,15 @@ class AsyncErrorHandler:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
+    async def settle(self) -> None:
+        """Wait until no handler or strategy that `respond_soon` began is at work any more.
+
+        A traced run does so before it ends, so `asyncio.run` cannot cut them off. Cancelling it
+        leaves them running.
+        """
+        while self._running:
+            await asyncio.wait(self._running)
+
     async def report_once(
         self,
         error: BaseException,

@@ -6,15 +6,12 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar, overload
+from typing import Any, SupportsIndex, TypeVar, overload
 from uuid import UUID
 
 from tracing.config import TracingConfig
 from tracing.functions import trace_function
 from tracing.settings import Settings
-
-if TYPE_CHECKING:
-    from tracing.core import LangfuseTracer
 
 T = TypeVar("T")
 _RUNS = ("run", "run_async")
@@ -112,13 +109,18 @@ def _trace_class(cls: type[Any], settings: Settings) -> type[Any]:
     return cls
 
 
-def _tracer(flow: Any) -> LangfuseTracer:
-    """The tracer behind a traced flow: its lifecycles, compositions and errors."""
-    settings: Settings = getattr(type(flow), _SETTINGS)
-    return settings.tracer
+class _Tracer:
+    """The tracer behind a traced flow: its lifecycles, compositions and errors.
+
+    Not a property: a flow that has a `_tracer` of its own may set it.
+    """
+
+    def __get__(self, flow: Any, owner: type[Any]) -> Any:
+        settings: Settings = getattr(owner, _SETTINGS)
+        return settings.tracer
 
 
-_TRACER = property(_tracer)
+_TRACER = _Tracer()
 
 
 def _label(flow: Any) -> str:
@@ -138,8 +140,11 @@ def _method(original: Any, name: str, settings: Settings) -> Any:
                     result = await original(self, *args, **kwargs)
             except BaseException as error:
                 run.finish(error, _shared(args, kwargs))
+                if isinstance(error, Exception):
+                    await settings.settle()
                 raise
             run.finish(None, _shared(args, kwargs), **_result(result))
+            await settings.settle()
             return result
 
         return run_async

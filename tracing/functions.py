@@ -7,8 +7,10 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from functools import partial, wraps
+from types import TracebackType
 from typing import Any
 
+from tracing.context import Position, position
 from tracing.names import ABANDONED
 from tracing.run import ABSENT, Run
 from tracing.settings import Settings
@@ -117,28 +119,62 @@ def _coroutine(calls: _Calls) -> Any:
 # so the span is made current for each step of it, and only for that long.
 
 
+class _Inside:
+    """Makes a span current for one step of its generator, and nothing of it for the caller.
+
+    What the body has made current itself, a span around its `yield`, is put away between steps and
+    is there again in the next one; the caller has what it had before.
+    """
+
+    __slots__ = ("_around", "_inner", "_run")
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._around: Position | None = None
+        self._inner: Position | None = None
+
+    def __enter__(self) -> None:
+        self._run.__enter__()
+        self._around = position.get()
+        if self._inner is not None:
+            position.set(self._inner)
+
+    def __exit__(
+        self,
+        cls: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        now, around = position.get(), self._around
+        self._around = None
+        self._inner = None if now is around else now
+        if now is not around:
+            position.set(around)
+        self._run.__exit__()
+
+
 class _Steps(Generator[Any, Any, Any]):
     """A generator whose every step is taken inside a span."""
 
     def __init__(self, body: Generator[Any, Any, Any], run: Run) -> None:
         self.body = body
-        self.run = run
+        self.inside = _Inside(run)
         self.count = 0
 
     def send(self, value: Any) -> Any:
-        with self.run:
+        with self.inside:
             item = self.body.send(value)
         self.count += 1
         return item
 
     def throw(self, error: Any, value: Any = None, trace: Any = None) -> Any:
-        with self.run:
+        with self.inside:
             item = self.body.throw(error)
         self.count += 1
         return item
 
     def close(self) -> None:
-        with self.run:
+        with self.inside:
             self.body.close()
 
 
@@ -189,15 +225,16 @@ def _async_generator(calls: _Calls) -> Any:
         _guard = _Guard(run)
         body = calls.function(*args, **kwargs)
         step, value, count = partial(_first, body), None, 0
+        inside = _Inside(run)
         try:
             while True:
-                with run:
+                with inside:
                     item = await step(value)
                 count += 1
                 try:
                     step, value = body.asend, (yield item)
                 except GeneratorExit:
-                    with run:
+                    with inside:
                         await body.aclose()
                     run.finish(None, ABSENT, yielded=count, closed_early=True)
                     raise

@@ -81,10 +81,13 @@ class Run:
     def __enter__(self) -> Run:
         if self._token is not None and position.get() is self._now:
             return self  # entered twice: the inner block ends it
-        if self.record.parent_id is None:
+        # A trace of its own may begin where an earlier one's recorder is still at work: in a task
+        # that has outlived it. One that is inside a trace may be noted by another one, too.
+        outer = at_work()
+        if outer is None and self.record.parent_id is None:
             self._watch = watching(self._recorder)
             self._watch.__enter__()
-        elif (outer := at_work()) is not None and outer is not self._recorder:
+        elif outer is not None and outer is not self._recorder:
             self._watch = watching_instead(outer, self._recorder)
             self._watch.__enter__()
         self._token = position.set(self._now)

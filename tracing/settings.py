@@ -112,6 +112,15 @@ class Settings:
                 self._tracer = made
         return self._tracer
 
+    async def settle(self) -> None:
+        """Wait for what the handlers and recovery strategies of this run's errors still do.
+
+        Suspends only where there are some at work; without a tracer nobody has registered any.
+        """
+        handler = None if self._tracer is None else self._tracer.error_handler
+        if handler is not None:
+            await handler.settle()
+
     def start(self, kind: str, label: str, source: object, value: Any) -> Run:
         """Open the span of a run; one that notes nothing when tracing is off, or cannot be."""
         try:

@@ -11,7 +11,6 @@ from tracing.recorder import Recorder, at_work
 from tracing.run import Run, Untraced
 from tracing.settings import Settings
 
-_DONE: Final = frozenset(("success", "completed", "ok", "done"))
 _CANCELLED: Final = frozenset(("cancelled", "canceled"))
 _TIMED_OUT: Final = frozenset(("timeout", "timed_out"))
 _FAILED: Final = frozenset(("error", "failed", "failure"))

@@ -376,3 +376,25 @@ async def test_contexts_are_let_go_of(tracer):
     gc.collect()
 
     assert gone() is None
+
+
+async def test_a_task_that_outlives_its_trace_records_its_flows_once(traces, find):
+    """A flow run in it begins a trace of its own, with one span a node and one attempt."""
+    tracer, go = LangfuseTracer(TracingConfig()), asyncio.Event()
+
+    async def late():
+        await go.wait()
+        assert tracer.current_trace is None
+        await trace_flow(AsyncFlow(AsyncNode(), name="Late")).run_async({})
+
+    context = await tracer.start_trace_async("Early", {})
+    async with context:
+        task = asyncio.create_task(late())
+        await asyncio.sleep(0)
+    tracer.end_trace({})
+    go.set()
+    await task
+
+    (late_root,) = [tree.roots[0] for tree in traces.all() if tree.summary.name == "Late"]
+    (node,) = late_root.children
+    assert (node.children, node.attempts) == ((), 1)

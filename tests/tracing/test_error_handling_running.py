@@ -6,11 +6,13 @@ import asyncio
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tracing import TracingConfig
-from tracing.async_error_handling import AsyncErrorHandler, AsyncErrorType
+from pocketflow_async import AsyncFlow, AsyncNode
+from tracing import TracingConfig, trace_flow
+from tracing.async_error_handling import AsyncErrorEvent, AsyncErrorHandler, AsyncErrorType
 from tracing.core import LangfuseTracer
 
 T = AsyncErrorType
@@ -322,3 +324,43 @@ def test_signals_work_after_an_error_was_reported(child_env, number):
         assert out.strip() == "['task_exception', 'cancellation']"
     else:
         assert child.returncode == -signal.SIGTERM
+
+
+def test_a_strategy_is_run_to_its_end_before_the_run_is_over(store_path: Path) -> None:
+    """`asyncio.run` ends right after the flow; by then the event says what the strategy did."""
+    done = []
+
+    class Fails(AsyncNode):
+        async def exec_async(self, prep_res: object) -> None:
+            raise TimeoutError("late")
+
+    flow = trace_flow(AsyncFlow(Fails()))
+    handler = flow._tracer.get_error_handler()
+
+    async def strategy(event: AsyncErrorEvent) -> bool:
+        await asyncio.sleep(0.01)
+        done.append(event.error_type)
+        return True
+
+    handler.register_recovery_strategy(AsyncErrorType.TIMEOUT, strategy)
+    with pytest.raises(TimeoutError):
+        asyncio.run(flow.run_async({}))
+
+    assert done == [AsyncErrorType.TIMEOUT]
+    (event,) = [e for e in handler.error_events if e.error_type is AsyncErrorType.TIMEOUT]
+    assert (event.recovery_attempted, event.recovery_successful) == (True, True)
+
+
+def test_a_flow_may_have_a_tracer_of_its_own(store_path: Path) -> None:
+    """A class that sets `self._tracer` itself is not in the way of ours, nor ours of it."""
+
+    @trace_flow()
+    class Mine(AsyncFlow):
+        def __init__(self) -> None:
+            super().__init__(AsyncNode())
+            self._tracer = "mine"
+
+    mine = Mine()
+    asyncio.run(mine.run_async({}))
+
+    assert mine._tracer == "mine"

@@ -12,6 +12,7 @@ import textwrap
 
 import pytest
 
+from pocketflow_async import AsyncFlow, AsyncNode
 from tracing import current_span, trace_flow
 from tracing import spans as tracing
 
@@ -394,3 +395,73 @@ def test_nothing_is_said_at_the_end_of_the_process(child_env, traces):
     outcomes = {(tree.summary.name, tree.roots[0].outcome) for tree in traces.all()}
     assert {name for name, _ in outcomes} == {"numbers", "anumbers", "loose", "entered"}
     assert not {outcome for _, outcome in outcomes} & {"running"}
+
+
+def _streams():
+    @tracing.traced
+    def plain():
+        with tracing.span("around"):
+            yield current_span()
+            with tracing.span("deeper"):
+                yield current_span()
+
+    @tracing.traced
+    async def awaiting():
+        with tracing.span("around"):
+            yield current_span()
+            with tracing.span("deeper"):
+                yield current_span()
+
+    return plain, awaiting
+
+
+@pytest.mark.parametrize("left", ["exhausted", "closed"])
+async def test_a_span_around_a_yield_is_not_the_callers(traces, find, left):
+    """What a generator's body makes current stays inside it, however the generator is left."""
+    plain, awaiting = _streams()
+
+    class Reads(AsyncNode):
+        async def exec_async(self, prep_res):
+            before = current_span()
+            seen, stream = [], plain()
+            for here in stream:
+                seen.append(here)
+                assert current_span() == before
+                if left == "closed":
+                    break
+            stream.close()
+            assert current_span() == before
+            stream = awaiting()
+            async for here in stream:
+                seen.append(here)
+                assert current_span() == before
+                if left == "closed":
+                    break
+            await stream.aclose()
+            assert current_span() == before
+            assert before not in seen
+            return len(set(seen))
+
+    await trace_flow(AsyncFlow(Reads(), name="Flow")).run_async({})
+    await trace_flow(AsyncFlow(AsyncNode(), name="Later")).run_async({})
+
+    first, later = [tree.roots[0] for tree in traces.all()]
+    (node,) = first.children
+    assert [child.name for child in node.children] == ["plain", "awaiting"]
+    for stream in node.children:
+        (around,) = stream.children
+        assert around.name == "around"
+        assert [child.name for child in around.children] == ([] if left == "closed" else ["deeper"])
+    assert [child.name for child in later.children] == ["AsyncNode"]
+
+
+def test_a_stream_outside_every_trace_leaves_nothing_current(traces):
+    """The ordinary streaming pattern, again and again: each is a trace of its own."""
+    plain, _ = _streams()
+    for _ in range(3):
+        for _ in plain():
+            assert current_span() is None
+        next(plain())
+        assert current_span() is None
+
+    assert len(traces.all()) == 6

@@ -1,6 +1,6 @@
 """The command `pocketflow-tracing-setup`: tell whether Langfuse is configured and answers.
 
-Traces are kept in the local store without any of this; it is about sending them to Langfuse too.
+Traces are kept in the local store without any of this; it is about the account they are to go to.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ _KEYS = ("langfuse_secret_key", "langfuse_public_key", "langfuse_host")
 _HELP = """\
 Traces are kept in a local file and shown by `pocketflow-async`; nothing has to be set for that.
 
-To send them to Langfuse too, set these variables, or put them into a file named .env in the
-folder you start from (variables that are set already win):
+This version sends nothing anywhere yet. For when it does, name your Langfuse project by these
+variables, or put them into a file named .env in the folder you start from (variables that are set
+already win); `--test` asks the host whether it knows the keys:
 
     LANGFUSE_SECRET_KEY=sk-lf-...
     LANGFUSE_PUBLIC_KEY=pk-lf-...
@@ -43,6 +44,11 @@ What is recorded (the values shown are the defaults):
     POCKETFLOW_SESSION_ID=                session and user of all traces
     POCKETFLOW_USER_ID=
     POCKETFLOW_TRACING_DEBUG=false        log what tracing does
+    POCKETFLOW_TRACE_ASYNC_LIFECYCLE=true     lifecycles of node runs
+    POCKETFLOW_TRACE_ASYNC_CONTEXT=false      say in which asyncio task a span ran
+    POCKETFLOW_TRACE_CONCURRENT_FLOWS=true    say how many runs of a flow were under way
+    POCKETFLOW_ASYNC_ERROR_RECOVERY=true      run registered recovery strategies
+    POCKETFLOW_PERFORMANCE_MONITORING=false   find slow nodes and what blocks the event loop
 
 Then check it:
 
