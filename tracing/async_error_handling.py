@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
+from tracing.context import position
 from tracing.error_decorator import async_error_handler
 from tracing.error_events import (
     AsyncErrorEvent,
@@ -44,6 +47,7 @@ _MOST: Final = 1_000  # events that are kept
 _HELD: Final = 100  # of them, those that hold their exception, and so its frames
 _PAUSE: Final = 0.1  # seconds before the second attempt; twice that before the third, and so on
 _REPORTED: Final = "__flow_reported__"
+_numbers = itertools.count(1)  # of handlers; an `id()` may come back
 
 
 class AsyncErrorHandler:
@@ -77,6 +81,7 @@ class AsyncErrorHandler:
         self.error_handlers: dict[AsyncErrorType, list[Handler]] = {}
         self.recovery_strategies: dict[AsyncErrorType, Strategy] = {}
         self._sleep = sleep
+        self._number = next(_numbers)
         self._running: set[asyncio.Task[None]] = set()
         self._watcher = Watcher(self)
         self._watcher.attach()
@@ -209,6 +214,8 @@ class AsyncErrorHandler:
             BaseException: What the last attempt raised, unchanged but for a note.
         """
         if retry_count < 0:
+            if asyncio.iscoroutine(target):
+                target.close()  # it will never be awaited
             raise ValueError(f"retry_count must be 0 or more, not {retry_count}")
         said: dict[str, Any] = {
             "max_attempts": retry_count + 1,
@@ -285,19 +292,30 @@ class AsyncErrorHandler:
         self.add(event)
         return event
 
-    def add(self, event: AsyncErrorEvent) -> None:
-        """Keep *event*, and of older ones no more than there is room for."""
+    def add(self, event: AsyncErrorEvent, trace_id: int = 0) -> None:
+        """Keep *event* of the run *trace_id* (0: the present one); drop those too old to keep."""
         events = self.error_events
         events.append(event)
         del events[:-_MOST]
         if event.exception is not None:
-            _mark(event.exception, self)
+            self._mark(event.exception, trace_id)
         if len(events) > _HELD:
             events[-_HELD - 1].exception = None
 
-    def is_reported(self, error: BaseException) -> bool:
-        """Return whether *error* has been reported here already."""
-        return getattr(error, _REPORTED, None) == id(self)
+    def is_reported(self, error: BaseException, trace_id: int = 0) -> bool:
+        """Return whether *error* has been reported here, in the run *trace_id*; 0: in any."""
+        return any(
+            number == self._number and trace_id in (0, trace)
+            for number, trace in getattr(error, _REPORTED, ())
+        )
+
+    def _mark(self, error: BaseException, trace_id: int) -> None:
+        now = position.get()
+        if not trace_id and now is not None:
+            trace_id = now[0].trace.trace_id
+        marks: frozenset[tuple[int, int]] = getattr(error, _REPORTED, frozenset())
+        with suppress(Exception):  # an exotic exception class may be reported twice
+            setattr(error, _REPORTED, marks | {(self._number, trace_id)})
 
     async def respond(self, event: AsyncErrorEvent) -> None:
         """Call the handlers of *event*, then the strategy. May be cancelled."""
@@ -371,10 +389,3 @@ class AsyncErrorHandler:
         self, error: BaseException, error_type: AsyncErrorType
     ) -> AsyncErrorSeverity:
         return severity_of(error_type)
-
-
-def _mark(error: BaseException, handler: AsyncErrorHandler) -> None:
-    try:
-        setattr(error, _REPORTED, id(handler))
-    except Exception:  # noqa: BLE001 (an exotic exception class may be reported twice)
-        return

@@ -73,7 +73,7 @@ class Watcher:
         error = _at_hand(record)
         if isinstance(error, GeneratorExit):
             return
-        if error is not None and self._handler.is_reported(error):
+        if error is not None and self._handler.is_reported(error, record.trace.trace_id):
             return
         event = _event(record)
         event.exception = error
@@ -81,7 +81,7 @@ class Watcher:
             event.error_type = self._handler._classify_error(error)
             event.severity = self._handler._determine_severity(error, event.error_type)
             event.traceback_str = traceback_of(error)
-        self._handler.add(event)
+        self._handler.add(event, record.trace.trace_id)
         self._handler.respond_soon(event)
 
     def _catch_up(self, ring: LifecycleRing) -> None:

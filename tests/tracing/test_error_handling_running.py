@@ -364,3 +364,31 @@ def test_a_flow_may_have_a_tracer_of_its_own(store_path: Path) -> None:
     asyncio.run(mine.run_async({}))
 
     assert mine._tracer == "mine"
+
+
+def test_one_exception_object_is_counted_once_a_run_and_handler(store_path: Path) -> None:
+    """Raised in three runs it is three errors; two handlers have their own counts."""
+    error = ValueError("the same object each time")
+
+    class Fails(AsyncNode):
+        async def exec_async(self, prep_res: object) -> None:
+            raise error
+
+    flow = trace_flow(AsyncFlow(Fails()))
+    handlers = [flow._tracer.get_error_handler(), AsyncErrorHandler(flow._tracer)]
+    for _ in range(3):
+        with pytest.raises(ValueError, match="the same object"):
+            asyncio.run(flow.run_async({}))
+
+    assert [handler.get_error_statistics()["total_errors"] for handler in handlers] == [3, 3]
+
+
+def test_a_refused_coroutine_is_closed(store_path: Path) -> None:
+    """A wrong retry_count is an error of its own, without a warning about the coroutine."""
+
+    async def work() -> None:
+        raise AssertionError("never run")
+
+    handler = AsyncErrorHandler(LangfuseTracer(TracingConfig()))
+    with pytest.raises(ValueError, match="retry_count"):
+        asyncio.run(handler.safe_async_execute(work(), retry_count=-1))

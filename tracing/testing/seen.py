@@ -33,6 +33,11 @@ class SeenSpan:
         """In order of their beginning."""
 
     @property
+    def stored(self) -> Span:
+        """As the store has it; the same as `span`."""
+        return self.span
+
+    @property
     def name(self) -> str:
         """Name of the node, flow or function."""
         return self.span.name
@@ -136,6 +141,11 @@ class SeenTrace:
         self._tree = tree
         self.roots: tuple[SeenSpan, ...] = tuple(_grow(root) for root in tree.roots)
         """Usually one; more only while their common root is missing."""
+
+    @property
+    def stored(self) -> TraceTree:
+        """As the store has it."""
+        return self._tree
 
     @property
     def id(self) -> str:
