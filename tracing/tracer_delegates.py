@@ -32,13 +32,12 @@ class Delegates:
             self.lifecycle_manager = AsyncLifecycleManager(self)
         return self.lifecycle_manager
 
-    def get_composition_manager(self) -> AsyncFlowCompositionManager:
-        """Return the compositions of this tracer."""
-        raise NotImplementedError
+    if TYPE_CHECKING:  # the tracer has them
 
-    def start_node_span(self, node_name: str, node_id: str, phase: str) -> str | None:
-        """Open a span in the current trace."""
-        raise NotImplementedError
+        def get_composition_manager(self) -> AsyncFlowCompositionManager: ...  # noqa: D102
+        def start_node_span(  # noqa: D102
+            self, node_name: str, node_id: str, phase: str
+        ) -> str | None: ...
 
     def get_error_handler(self) -> AsyncErrorHandler:
         """Return the errors of this tracer."""

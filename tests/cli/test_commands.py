@@ -647,4 +647,7 @@ def test_encodings_that_show_signs(monkeypatch):
 
 def test_odd_streams_are_left_alone():
     """A replaced standard output without an encoding of its own is not touched."""
-    console.tolerate(io.StringIO())
+    stream = io.StringIO("as it was")
+    console.tolerate(stream)
+
+    assert stream.getvalue() == "as it was"
