@@ -24,6 +24,7 @@ DEFAULT_KEYS: Final = (
     "credential",
     "credentials",
     "encryption key",
+    "jwt",
     "passphrase",
     "passwd",
     "password",
@@ -44,6 +45,8 @@ DEFAULT_KEYS: Final = (
 
 _WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+|\d+")
 _RUNS: Final = re.compile(r"[^\W_]+")
+_VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*_KEY")
+"""An environment variable such as `OPENAI_KEY`; as `primary_key` the word is innocent."""
 _COUNTING: Final = frozenset(
     [
         "budget",
@@ -149,7 +152,8 @@ class Redactor:
         if "token" in spoken and not _COUNTING.isdisjoint(spoken):
             spoken.discard("token")
         return (
-            not self._single.isdisjoint(spoken)
+            _VARIABLE.fullmatch(key) is not None
+            or not self._single.isdisjoint(spoken)
             or joined.endswith(self._endings)
             or any(name in joined for name in self._joined)
         )

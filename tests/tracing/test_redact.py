@@ -171,3 +171,12 @@ def test_many_different_keys_do_not_fill_memory():
         redact.apply(orjson.dumps({f"user {number}": 1}))
 
     assert len(redact._innocent) <= 10_000
+
+
+@pytest.mark.parametrize(
+    ("key", "secret"),
+    [("OPENAI_KEY", True), ("LANGFUSE_2_KEY", True), ("jwt", True), ("primary_key", False)],
+)
+def test_variables_that_end_in_key_are_secret(key: str, secret: bool) -> None:
+    """An environment variable named so holds one; a field of that ending mostly does not."""
+    assert Redactor().is_secret(key) is secret
