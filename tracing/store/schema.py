@@ -111,10 +111,10 @@ def connect_readonly(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(f"{address}?mode=ro", uri=True, isolation_level=None)
     try:
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-    except sqlite3.OperationalError:
+    except sqlite3.Error as error:
         connection.close()
         # A store in a folder that we may not write to: SQLite wants to put its WAL index there.
-        if os.path.exists(f"{path}-wal"):
+        if not isinstance(error, sqlite3.OperationalError) or os.path.exists(f"{path}-wal"):
             raise
         connection = sqlite3.connect(f"{address}?immutable=1", uri=True, isolation_level=None)
     return connection
