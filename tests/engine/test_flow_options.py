@@ -288,13 +288,17 @@ def test_a_synchronous_flow_notices_between_nodes(fake_clock):
 
 def test_a_synchronous_flow_in_time_is_fine(fake_clock):
     """Exactly at the limit is not over it, and each run has its own."""
+    ran = []
 
     def exec_(self, prep_res):
         fake_clock.now += 5
+        ran.append(fake_clock.now)
 
     flow = Flow(subclass(Node, exec=exec_)(), timeout=5)
     flow.run({})
     flow.run({})
+
+    assert len(ran) == 2
 
 
 def test_nested_synchronous_timeouts_name_the_flow_that_is_late(fake_clock):
