@@ -54,6 +54,12 @@ class Trace:
     metadata: dict[str, Any] = field(default_factory=dict)
     under: object = None
     """What `propagate` said where it began: its records need not say that again."""
+    route: object = None
+    """Where its records are sent to, as `tracing.export.model.Route`; None: nowhere."""
+    sampled: bool = True
+    """Whether it is sent in any case; False: only if it turns out to matter."""
+    state: str = ""
+    """W3C tracestate that came with it."""
 
     def wall(self, clock_ns: int) -> int:
         """Return the Unix time, in nanoseconds, of a moment of the monotonic clock."""
@@ -98,6 +104,11 @@ class Record:
     """Plain data, the record's own: whoever adds to it changes it in place."""
     size: int = 0
     """Bytes of content that the buffer accounts for."""
+    host: Record | None = None
+    """The record that it was opened in, until it is stored; None for a root.
+
+    Its `parent_id` may be that of a phase of the host; the store writes down which.
+    """
 
     def __init__(
         self,

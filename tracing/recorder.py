@@ -54,14 +54,21 @@ class Recorder:
         inputs: Whether contents going in are noted.
         outputs: Whether contents coming out are noted.
         limit: Largest size of one content, in bytes of JSON; longer ones are cut, still as JSON.
+        route: Where the traces that begin with it are sent to; None: nowhere.
     """
 
-    __slots__ = ("inputs", "limit", "outputs", "sink")
+    __slots__ = ("inputs", "limit", "outputs", "route", "sink")
 
     def __init__(
-        self, sink: Sink, inputs: bool = True, outputs: bool = True, limit: int = 32_768
+        self,
+        sink: Sink,
+        inputs: bool = True,
+        outputs: bool = True,
+        limit: int = 32_768,
+        route: object = None,
     ) -> None:
         self.sink = sink
+        self.route = route
         self.inputs = inputs
         self.outputs = outputs
         self.limit = limit
@@ -128,6 +135,7 @@ def new_trace(
     user_id: str | None = None,
     tags: tuple[str, ...] = (),
     metadata: dict[str, Any] | None = None,
+    route: object = None,
 ) -> Trace:
     """Start a trace of its own, anchored to the wall clock now; what `propagate` says comes first.
 
@@ -137,6 +145,7 @@ def new_trace(
         user_id: User, where `propagate` says none.
         tags: Tags, besides the propagated ones.
         metadata: Facts by name, besides the propagated ones.
+        route: Where its records are sent to.
     """
     said = propagated.get()
     if said is not None:
@@ -154,6 +163,7 @@ def new_trace(
         tags,
         metadata or {},
         said,
+        route,
     )
 
 
@@ -180,7 +190,7 @@ def narrowed(outer: Recorder, own: Recorder) -> Recorder:
     limit = min(outer.limit, own.limit)
     if (inputs, outputs, limit) == (outer.inputs, outer.outputs, outer.limit):
         return outer
-    return Recorder(outer.sink, inputs, outputs, limit)
+    return Recorder(outer.sink, inputs, outputs, limit, outer.route)
 
 
 def at_work() -> Recorder | None:
@@ -255,9 +265,10 @@ class _Visit(Record):
 
     def __init__(self, recorder: Recorder, step: Step, now: Position | None) -> None:
         if now is None:
-            self.trace = new_trace(step.name)
+            self.trace = new_trace(step.name, route=recorder.route)
             self.parent_id = None
         else:
+            self.host = now[0]
             self.trace = now[0].trace
             self.parent_id = span_here(now)
             said = propagated.get()  # as `inherit`, without the call
