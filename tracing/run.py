@@ -61,11 +61,7 @@ class Run:
     ) -> None:
         self._before = now = position.get()
         self._recorder = recorder
-        own: Trace
-        if now is None:
-            own = new_trace(name, route=recorder.route, **trace)
-        else:
-            own = now[0].trace
+        own: Trace = new_trace(name, route=recorder.route, **trace) if now is None else now[0].trace
         parent = None if now is None else span_here(now)
         self.record = Record(own, new_span_id(), parent, kind, name, perf_counter_ns())
         if now is not None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Literal, TypeAlias
+
+import orjson
 
 Protocol: TypeAlias = Literal["http/protobuf", "http/json", "grpc", "processor"]
 Compression: TypeAlias = Literal["gzip", "none"]
@@ -90,6 +93,27 @@ class Route:
     shown: frozenset[str] = PHASES
     release: str | None = None
 
+    @cached_property
+    def addressees(self) -> tuple[tuple[str, str, str], ...]:
+        """Key, name and endpoint of each target: what the store may know of it."""
+        return tuple((target.key, target.name, target.endpoint) for target in self.targets)
+
+    @cached_property
+    def shape(self) -> str:
+        """All but the targets, as JSON: what another process needs to send the records as meant."""
+        said = {
+            "resource": dict(self.resource),
+            "shown": sorted(self.shown),
+            "release": self.release,
+        }
+        return orjson.dumps(said, option=orjson.OPT_SORT_KEYS).decode()
+
+    @classmethod
+    def of_shape(cls, shape: str) -> Route:
+        """Undo `shape`; the route that comes back has no targets."""
+        said = orjson.loads(shape)
+        return cls((), said["resource"], frozenset(said["shown"]), said["release"])
+
 
 @dataclass(slots=True)
 class SpanEvent:
@@ -142,19 +166,6 @@ class OutSpan:
     """W3C tracestate."""
     is_remote: bool = False
     """Whether its parent is in another process."""
-
-
-@dataclass(frozen=True, slots=True)
-class TraceFacts:
-    """What all spans of one trace have in common."""
-
-    trace_id: str
-    """32 hex digits."""
-    name: str
-    session_id: str | None = None
-    user_id: str | None = None
-    tags: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
