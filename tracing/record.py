@@ -39,6 +39,17 @@ class Failure(NamedTuple):
     """File, line and function of each traceback entry, outermost first."""
 
 
+class Keep(NamedTuple):
+    """What makes a trace matter that the ratio of sampling has left out."""
+
+    failed: bool
+    """Something in it failed, timed out or was interrupted."""
+    retried: bool
+    """Something in it was tried again."""
+    slow_ns: int | None
+    """It took at least so long, in nanoseconds; None: that does not count."""
+
+
 @dataclass(slots=True, eq=False)
 class Trace:
     """What every record of one trace shares; nothing in it changes once the root has started."""
@@ -56,8 +67,8 @@ class Trace:
     """What `propagate` said where it began: its records need not say that again."""
     route: object = None
     """Where its records are sent to, as `tracing.export.model.Route`; None: nowhere."""
-    sampled: bool = True
-    """Whether it is sent in any case; False: only if it turns out to matter."""
+    keep: Keep | None = None
+    """What has to happen in it for it to be sent; None: it is sent in any case."""
     state: str = ""
     """W3C tracestate that came with it."""
 
@@ -140,3 +151,8 @@ def phase_id(span_id: int, ordinal: int) -> int:
     without storing it. Never 0, which OpenTelemetry calls invalid.
     """
     return (span_id + (ordinal + 1) * _STRIDE) & _MASK or 1
+
+
+def host_id(span_id: int, ordinal: int) -> int:
+    """Undo `phase_id`: return the id of the record whose phase number *ordinal* is *span_id*."""
+    return (span_id - (ordinal + 1) * _STRIDE) & _MASK

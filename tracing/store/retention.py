@@ -13,6 +13,7 @@ from typing import Final
 
 from tracing.record import INTERRUPTED
 from tracing.store.owner import COLUMNS, Probe, from_row, is_alive
+from tracing.store.spool import abandoned, pack_abandoned
 
 CHUNK: Final = 1000
 """Rows deleted, or pages given back, in one step."""
@@ -51,6 +52,7 @@ def forget(
                 break
             yield from _delete(connection, trace)
     connection.execute("DELETE FROM owners WHERE ended AND heartbeat_ns < ?", (cutoff,))
+    connection.execute("DELETE FROM parcels WHERE reason IS NOT NULL AND made_ns < ?", (cutoff,))
     yield from _shrink(connection)
 
 
@@ -64,13 +66,19 @@ def bury(connection: sqlite3.Connection, host: str, now_ns: int, probe: Probe) -
 
 
 def interrupt(connection: sqlite3.Connection, owner: int, last_ns: int) -> None:
-    """Mark all that *owner* left open as interrupted at *last_ns*, within a transaction."""
+    """Mark all that *owner* left open as interrupted at *last_ns*, within a transaction.
+
+    What is to be sent somewhere gets its parcel: without the span in which a process died, the
+    others of its trace would have no root there.
+    """
+    left = abandoned(connection, owner)
     for table in ("records", "traces"):
         connection.execute(
             f"UPDATE {table} SET outcome = ?, duration_ns = max(0, ? - started_ns)"
             " WHERE owner = ? AND duration_ns IS NULL",
             (INTERRUPTED, last_ns, owner),
         )
+    pack_abandoned(connection, owner, last_ns, left)
 
 
 def _bury(connection: sqlite3.Connection, owner: int, last_ns: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 
 from tracing.encode import encode
-from tracing.record import COMPLETED, Failure, Phase, Record, Trace
+from tracing.record import COMPLETED, Failure, Phase, Record, Trace, phase_id
 
 Row = tuple[Any, ...]
 Redact = Callable[[bytes], bytes]
@@ -21,6 +21,8 @@ COLUMNS: Final = (
     "kind",
     "name",
     "place",
+    "route",
+    "within",
     "started_ns",
     "duration_ns",
     "outcome",
@@ -30,7 +32,9 @@ COLUMNS: Final = (
     "input",
     "output",
 )
-CHANGING: Final = COLUMNS[8:]
+FIXED: Final = COLUMNS.index("duration_ns")
+"""Number of columns that never change once they are written."""
+CHANGING: Final = COLUMNS[FIXED:]
 """What the end of a record changes in the row that was written while it was open."""
 TRACE_COLUMNS: Final = (
     "trace_id",
@@ -44,6 +48,8 @@ TRACE_COLUMNS: Final = (
     "started_ns",
     "duration_ns",
     "outcome",
+    "sampled",
+    "state",
 )
 
 _SIGN: Final = 1 << 63
@@ -60,7 +66,9 @@ def unsigned(number: int) -> int:
     return number & (1 << 64) - 1
 
 
-def record_row(record: Record, trace: int, owner: int, redact: Redact) -> Row:
+def record_row(
+    record: Record, trace: int, owner: int, redact: Redact, route: int | None = None
+) -> Row:
     """Return the values of `COLUMNS` for *record*, which may still be open.
 
     Args:
@@ -68,6 +76,7 @@ def record_row(record: Record, trace: int, owner: int, redact: Redact) -> Row:
         trace: Row number of its trace.
         owner: Row number of the writing process.
         redact: Takes the secrets out of JSON text.
+        route: Row number of where it is sent to; None: nowhere.
     """
     start, end, parent = record.start, record.end, record.parent_id
     return (
@@ -78,6 +87,8 @@ def record_row(record: Record, trace: int, owner: int, redact: Redact) -> Row:
         text(record.kind),
         text(record.name),
         None if record.index is None else signed(record.index),
+        route,
+        None if route is None else _within(record),
         record.trace.wall(start),
         None if end is None else end - start,
         None if end is None else record.outcome or COMPLETED,
@@ -104,7 +115,24 @@ def trace_row(trace: Trace, entry: Record, owner: int, redact: Redact) -> Row:
         trace.wall(entry.start),
         None if end is None else end - entry.start,
         None if end is None else entry.outcome or COMPLETED,
+        None if trace.keep is None or trace.route is None else 0,
+        text(trace.state) if trace.state else None,
     )
+
+
+def _within(record: Record) -> str | None:
+    """Return which phase of its host the record was opened in, as `ORDINAL KIND`; None: in none.
+
+    Children are sent before their parents: where a phase is no span of its own, they have to know
+    by themselves where they belong instead.
+    """
+    host = record.host
+    if host is None or record.parent_id == host.span_id:
+        return None
+    for ordinal, phase in enumerate(host.phases):
+        if phase_id(host.span_id, ordinal) == record.parent_id:
+            return f"{ordinal} {text(phase.kind)}"
+    return None
 
 
 def trace_key(trace_id: int) -> bytes:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Version of the tables, kept in `PRAGMA user_version`."""
 APPLICATION: Final = 0x7066_7472
 """`PRAGMA application_id` of a trace store ("pftr"), so that we never write into another's file."""
@@ -42,7 +42,9 @@ CREATE TABLE traces (
     metadata BLOB,
     started_ns INTEGER NOT NULL,
     duration_ns INTEGER,
-    outcome TEXT
+    outcome TEXT,
+    sampled INTEGER,
+    state TEXT
 );
 CREATE INDEX traces_started ON traces (started_ns);
 CREATE TABLE records (
@@ -54,6 +56,8 @@ CREATE TABLE records (
     kind TEXT NOT NULL,
     name TEXT NOT NULL,
     place INTEGER,
+    route INTEGER,
+    within TEXT,
     started_ns INTEGER NOT NULL,
     duration_ns INTEGER,
     outcome TEXT,
@@ -69,9 +73,50 @@ CREATE INDEX records_failed ON records (trace)
     WHERE outcome IN ('failed', 'timed_out', 'interrupted');
 CREATE INDEX records_moments ON records (trace) WHERE kind IN ('event', 'score');
 """
+
+_SPOOL: Final = """
+CREATE TABLE targets (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    address TEXT NOT NULL
+);
+CREATE TABLE routes (
+    id INTEGER PRIMARY KEY,
+    targets TEXT NOT NULL,
+    shape TEXT NOT NULL,
+    UNIQUE (targets, shape)
+);
+CREATE TABLE parcels (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    target INTEGER NOT NULL,
+    owner INTEGER NOT NULL,
+    records BLOB NOT NULL,
+    done INTEGER NOT NULL DEFAULT 0,
+    count INTEGER NOT NULL,
+    made_ns INTEGER NOT NULL,
+    reason TEXT
+);
+CREATE INDEX parcels_waiting ON parcels (target, owner) WHERE reason IS NULL;
+"""
+_UPGRADES: Final = {
+    1: f"""
+ALTER TABLE traces ADD COLUMN sampled INTEGER;
+ALTER TABLE traces ADD COLUMN state TEXT;
+ALTER TABLE records ADD COLUMN route INTEGER;
+ALTER TABLE records ADD COLUMN within TEXT;
+{_SPOOL}""",
+}
+"""What leads from each older version to the next."""
 # `entry` is the span id of the trace's root or, when its parent is in another system, of the first
-# record here. `duration_ns` is NULL as long as a trace or record is open. Both counters are
-# AUTOINCREMENT so that a number is never used again, not even after the newest rows were deleted.
+# record here. `duration_ns` is NULL as long as a trace or record is open. Counters of rows that are
+# deleted are AUTOINCREMENT so that a number is never used again, not even after the newest rows
+# were. `sampled` is 0 for a trace that is sent only if it turns out to matter, 1 once it has.
+#
+# A parcel is what one target is still to get: numbers of records, 8 bytes each, of which the first
+# `done` have arrived. It is made in the transaction that stores them and deleted when all are
+# there; with a `reason` it has been set aside for good. Its `owner` is to send it; those of a dead
+# process go to the next one that knows the target.
 
 
 class NotAStore(Exception):
@@ -129,10 +174,10 @@ def check(connection: sqlite3.Connection) -> bool:
     # Tables first: whoever makes them just now commits them and the numbers at one moment.
     if not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
         return False
-    version = _pragma(connection, "user_version")
     application = _pragma(connection, "application_id")
     if application != APPLICATION:
         raise NotAStore("it is the database of another program")
+    version = _pragma(connection, "user_version")
     if version > VERSION:
         raise NotAStore(
             f"it has format {version} and this version of pocketflow-async knows {VERSION}: "
@@ -155,23 +200,32 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA journal_size_limit = 16777216")
-    if not ready:
+    if not ready or _pragma(connection, "user_version") < VERSION:
         _create(connection)
 
 
 def _create(connection: sqlite3.Connection) -> None:
+    """Make the tables, or bring those of an older version up to date."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         if not check(connection):  # another process may have been quicker
-            for statement in _TABLES.split(";")[:-1]:
-                connection.execute(statement)
+            _run(connection, _TABLES)
+            _run(connection, _SPOOL)
             connection.execute(f"PRAGMA application_id = {APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
+        else:
+            for version in range(_pragma(connection, "user_version"), VERSION):
+                _run(connection, _UPGRADES[version])
+        connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _run(connection: sqlite3.Connection, statements: str) -> None:
+    for statement in statements.split(";")[:-1]:
+        connection.execute(statement)
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

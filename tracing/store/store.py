@@ -9,25 +9,64 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tracing.record import Record
 from tracing.redact import Redactor
 from tracing.store.buffer import Buffer
 from tracing.store.location import is_memory, resolve
+from tracing.store.outbox import Outbox
 from tracing.store.retention import Limits
-from tracing.store.worker import MANY, Counts, Worker
+from tracing.store.worker import MANY, SWEEP, Counts, Worker
 from tracing.store.writer import Writer
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from tracing.store.reader import TraceReader
 
+_TRANSIT: Final = "memory:in transit"
+_TRANSIT_BYTES: Final = 128 * 2**20
 _SECRETS: Final = Redactor()
 _EXIT: Final = 2.0  # seconds that all stores together may take at the end of the process
 _MARGIN: Final = 0.5  # the worker stops trying this much earlier, to sign off and close
+_TIDY: Final = 5.0  # seconds between looks at the size of what is in transit
+_LAST: Final = 0.6  # seconds of it that are not for sending
 _FORK: Final = 1.0  # seconds that a fork may wait for the end of a transaction
+
+
+class Courier(Protocol):
+    """Sends the records of a store to one target, in a thread of its own."""
+
+    key: str
+    """Of the target."""
+
+    def wake(self) -> None:
+        """Say that there is something to send. Never blocks."""
+
+    def flush(self, deadline: float) -> None:
+        """Wait until all is sent or was tried in vain, until *deadline* of the monotonic clock."""
+
+    def stop(self, deadline: float) -> None:
+        """Have it send what it can until *deadline* and then end."""
+
+    def join(self, deadline: float) -> None:
+        """Wait for that end."""
+
+    def restart(self) -> None:
+        """Begin anew, in a forked child."""
+
+    def sent(self) -> int:
+        """Return how many records it has sent."""
+
+    def failed(self) -> int:
+        """Return how many wait because of trouble with the target."""
+
+    def dropped(self) -> int:
+        """Return how many the target will not take, or were deleted before they were sent."""
 
 
 class TraceStore:
@@ -44,6 +83,7 @@ class TraceStore:
         open_after: Age in seconds at which a record is written although it still runs.
         max_age: Age in seconds at which finished traces are deleted.
         max_file_bytes: Size of the file at which the oldest finished traces are deleted.
+        is_transit: Whether nobody reads it: what has been sent is deleted.
         clock_ns: The monotonic clock of `Record.start`, in nanoseconds.
         wall_ns: Unix time in nanoseconds.
     """
@@ -63,11 +103,18 @@ class TraceStore:
         open_after: float = 0.25,
         max_age: float = 14 * 86_400.0,
         max_file_bytes: int = 2**30,
+        is_transit: bool = False,
         clock_ns: Callable[[], int] = time.perf_counter_ns,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         in_memory = path is None or is_memory(os.fspath(path))
         self.path = None if path is None or in_memory else os.path.realpath(path)
+        self.is_transit = is_transit
+        self.outbox = Outbox(self, wall_ns=wall_ns)
+        self.couriers: list[Courier] = []
+        """What sends the records on; those who send them add themselves."""
+        self.watchers: list[Callable[[Sequence[Record]], None]] = []
+        """Called in the store's thread with each batch of finished records that was stored."""
         self._max_records = max_records
         self._redactor = redact
         self._open_after = open_after
@@ -75,7 +122,7 @@ class TraceStore:
         self._clock_ns = clock_ns
         self._wall_ns = wall_ns
         self._closing = threading.Lock()
-        self._frozen = False
+        self._frozen = self._sealed = False
         self.is_closed = False
         self._buffer = Buffer(max_records, max_bytes, MANY, self._start)
         self.opened = self._buffer.opened
@@ -145,6 +192,33 @@ class TraceStore:
                     self._end(time.monotonic() + timeout)
         return self.counts()
 
+    @property
+    def number(self) -> int:
+        """Row number of this process among the owners of the file; 0: it has none yet."""
+        return self._writer.number
+
+    def sign(self) -> int:
+        """Make sure that this process is among the owners of the file; return its number.
+
+        Raises:
+            sqlite3.Error: The file cannot be written.
+            OSError: It cannot be made.
+            NotAStore: It is not a trace store.
+        """
+        with self._worker.lock:
+            self._writer.connect()
+        return self._writer.number
+
+    def arrived(self) -> int:
+        """Return how many records have finished so far in this process."""
+        return self._worker.arrived()
+
+    @contextmanager
+    def shared(self) -> Generator[sqlite3.Connection, None, None]:
+        """Give the connection of a store in memory, which has but one, for a moment."""
+        with self._worker.lock:
+            yield self._writer.connect()
+
     def reader(self) -> TraceReader:
         """Return a reader of this store."""
         from tracing.store.reader import TraceReader  # noqa: PLC0415 - flows do not read
@@ -157,8 +231,21 @@ class TraceStore:
         redact = _unchanged if self._redactor is None else self._redactor.apply
         self._writer = Writer(self.path, redact, self._limits, self._wall_ns)
         self._worker = Worker(
-            self._buffer, self._writer, self._open_after, self._max_records, self._clock_ns
+            self._buffer,
+            self._writer,
+            self._open_after,
+            self._max_records,
+            self._clock_ns,
+            _TIDY if self.is_transit else SWEEP,
         )
+        self._worker.on_stored = self._tell
+
+    def _tell(self, records: Sequence[Record], addressed: set[str]) -> None:
+        for courier in self.couriers:
+            if courier.key in addressed:
+                courier.wake()
+        for watch in self.watchers:
+            watch(records)
 
     def _start(self) -> None:
         _outlast_worker()
@@ -184,14 +271,20 @@ class TraceStore:
         self._frozen = self._worker.lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
         if self._frozen:
             self._writer.disconnect()
+        self._sealed = self.outbox.lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
 
     def _thaw(self) -> None:
+        if self._sealed:
+            self.outbox.lock.release()
         if self._frozen:
             self._worker.lock.release()
 
     def _restart(self) -> None:
         """Forget, in a forked child, what is the parent's to write."""
         self._closing = threading.Lock()
+        self.outbox.lock = threading.Lock()
+        for courier in self.couriers:
+            courier.restart()
         if self.is_closed:
             return
         if self._writer.connection is not None and self.path is not None:
@@ -205,6 +298,7 @@ def open_store(
     *,
     redact: bool = True,
     redact_keys: Iterable[str] = (),
+    in_transit: bool = False,
     **options: Any,
 ) -> TraceStore | None:
     """Return this process's store for *location*, or None when that says `off`.
@@ -213,11 +307,16 @@ def open_store(
         location: A path, `memory` or `off`; None: `default_path()`.
         redact: Whether secrets are taken out. All who share a store get what the strictest asks.
         redact_keys: More keys whose values are secret.
+        in_transit: Whether traces are sent somewhere: then `off` is a store in memory that keeps
+            only what has still to be sent.
         options: For `TraceStore`, when this is the first call for the location.
     """
     found = resolve(location)
     if found is None:
-        return None
+        if not in_transit:
+            return None
+        found = _TRANSIT
+        options = {"is_transit": True, "max_file_bytes": _TRANSIT_BYTES, **options}
     keys = tuple(redact_keys)
     store = TraceStore.at(found, redact=Redactor(keys) if redact else None, **options)
     if redact:
@@ -252,10 +351,25 @@ def _outlast_worker() -> None:
 def _close_all() -> None:
     deadline = time.monotonic() + _EXIT
     stores = list(_alive)
+    _hand_over(stores, deadline)
     for store in stores:
         store._stop(deadline)  # all at once: one that hangs takes no time from the others
     for store in stores:
         store.close(max(0.0, deadline - time.monotonic()))
+
+
+def _hand_over(stores: list[TraceStore], deadline: float) -> None:
+    """Give the couriers the time that is left but for what the stores need themselves."""
+    couriers = [courier for store in stores for courier in store.couriers]
+    if not couriers:
+        return
+    for store in stores:
+        if store.couriers:
+            store.flush(max(0.0, deadline - _LAST - time.monotonic()))
+    for courier in couriers:
+        courier.stop(deadline - _LAST)
+    for courier in couriers:
+        courier.join(deadline - _LAST)
 
 
 def _before_fork() -> None:

@@ -10,7 +10,7 @@ import orjson
 
 from tracing.names import EVENT, MOMENTS, SCORE
 from tracing.record import COMPLETED, INTERRUPTED, RUNNING, Failure, phase_id
-from tracing.store.model import PhaseSpan, Span, event, score
+from tracing.store.model import Event, PhaseSpan, Span, event, score
 from tracing.store.rows import unsigned
 
 COLUMNS: Final = (
@@ -64,8 +64,8 @@ def build(
     """
     spans = {}
     for row in rows:  # one that was written twice counts as it was last
-        span = _span(trace_id, row, fate)
-        spans[span.span_id] = span
+        span_ = span(trace_id, row, fate)
+        spans[span_.span_id] = span_
     homes = _homes(spans)
     _gather(spans, homes)
     children = _children(spans, homes)
@@ -130,7 +130,20 @@ def _order(spans: dict[str, Span], children: dict[str | None, list[str]]) -> lis
     return order
 
 
-def _span(trace_id: str, row: Sequence[Any], fate: Callable[[int], Fate]) -> Span:
+def span(
+    trace_id: str,
+    row: Sequence[Any],
+    fate: Callable[[int], Fate],
+    events: tuple[Event, ...] = (),
+) -> Span:
+    """Return the span of one row, without its children.
+
+    Args:
+        trace_id: 32 hex digits.
+        row: `COLUMNS` of the record.
+        fate: Tells what became of an owner, by its row number.
+        events: Those of the span.
+    """
     number, parent, kind, name, place, start, duration, outcome, error, phases, extra = row[:11]
     end = None if duration is None else start + duration
     if end is None:
@@ -157,6 +170,7 @@ def _span(trace_id: str, row: Sequence[Any], fate: Callable[[int], Fate]) -> Spa
             for ordinal, phase in enumerate(found)
             if isinstance(phase, list)
         ),
+        events=events,
     )
 
 

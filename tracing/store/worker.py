@@ -31,7 +31,8 @@ faster when the writer lets it pass first.
 """
 _BATCH: Final = 2048  # records per transaction: some 20 ms of the lock that other processes want
 _BEAT: Final = 1.0  # seconds between heartbeats
-_SWEEP: Final = 600.0  # seconds between looks for old traces
+SWEEP: Final = 600.0
+"""Seconds between looks for old traces."""
 _AGAIN: Final = 0.02  # seconds before another try at a lock; SQLite has waited BUSY_MS before
 
 
@@ -71,6 +72,7 @@ class Worker:
         open_after: Age in seconds at which an open record is written.
         max_records: How many the buffer takes; for the words of the warning.
         clock_ns: The clock of `Record.start`.
+        sweep_every: Seconds between looks for old traces.
     """
 
     def __init__(
@@ -80,9 +82,13 @@ class Worker:
         open_after: float,
         max_records: int,
         clock_ns: Callable[[], int],
+        sweep_every: float = SWEEP,
     ) -> None:
+        self._sweep_every = sweep_every
         self.lock = threading.Lock()
         """Held while the writer is used, so that a fork or a reader can wait for a quiet moment."""
+        self.on_stored: Callable[[list[Record], set[str]], None] | None = None
+        """Called with what has just been stored, and the keys of the targets it goes to."""
         self._buffer = buffer
         self._writer = writer
         self._open_after_ns = int(open_after * 1e9)
@@ -116,6 +122,10 @@ class Worker:
         """Return the totals at this moment."""
         failed = self._pending() if self._backoff.in_trouble else 0
         return Counts(self._stored, 0, failed, self._buffer.dropped + self._lost)
+
+    def arrived(self) -> int:
+        """Return how many records have finished so far."""
+        return self._settled() + self._pending()
 
     def flush(self, timeout: float) -> Counts:
         """Have everything written that is queued now; wait no longer than *timeout* seconds."""
@@ -268,9 +278,21 @@ class Worker:
         self._stored += stored
         self._lost += len(self._hand) - stored
         self._buffer.release(self._hand)
-        self._hand = []
+        hand, self._hand = self._hand, []
+        self._tell(hand)
         if self._backoff.succeeded():
             logger.info("the trace store %s works again: spans are stored", self._writer.path)
+
+    def _tell(self, records: list[Record]) -> None:
+        for record in records:
+            if record.host is not None:
+                record.host = None  # it was kept until its row was written
+        if self.on_stored is None:
+            return
+        try:
+            self.on_stored(records, self._writer.addressed)
+        except Exception:
+            logger.debug("a watcher of the store failed", exc_info=True)
 
     def _failed(self, error: Exception, now: float) -> None:
         if not trouble.is_expected(error):
@@ -303,6 +325,7 @@ class Worker:
             self._stored += stored
             self._lost += 1 - stored
             self._buffer.release([record])
+            self._tell([record])
 
     def _to_open(self, *, refresh: bool, final: bool) -> list[Record]:
         """Return the open records to write: old ones, the entries of new traces, changed ones."""
@@ -313,7 +336,7 @@ class Worker:
         entries = {trace_id for trace_id in ids if not self._writer.knows(trace_id)}
         found: list[Record] = []
         for record in self._buffer.open_records():
-            if record.span_id in self._writer.rows:
+            if record.span_id in self._writer.mind.rows:
                 if (refresh or final) and self._has_changed(record):
                     found.append(record)
             elif final or record.start <= limit:
@@ -344,7 +367,7 @@ class Worker:
         if self._backoff.retry_at > now or self._writer.connection is None:
             return
         if self._sweep is None and now >= self._next_sweep:
-            self._next_sweep = now + _SWEEP
+            self._next_sweep = now + self._sweep_every
             self._sweep = self._writer.sweep()
         try:
             if self._sweep is not None:
