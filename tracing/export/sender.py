@@ -305,7 +305,7 @@ class Sender:
 
     def _report(self, outcome: Outcome) -> None:
         logger.warning(
-            "%d spans were set aside: %s will not take them (%s). `pocketflow-async doctor` "
+            "spans set aside: %d, for %s will not take them (%s). `pocketflow-async doctor` "
             "lists them",
             len(outcome.aside),
             self.target.name,
