@@ -10,12 +10,14 @@ from weakref import WeakSet
 from tracing.config import TracingConfig
 from tracing.context import position
 from tracing.original import adopt
+from tracing.otel.seam import above
 from tracing.recorder import Recorder, Sink, at_work, narrowed
 from tracing.run import Hidden, Run, Untraced
-from tracing.sampling import draw, is_left_out
+from tracing.sampling import NotRecorded, draw, is_kept, is_left_out
 
 if TYPE_CHECKING:
     from tracing.core import LangfuseTracer
+    from tracing.export.model import Route
     from tracing.lifecycle_ring import LifecycleRing
 
 logger = logging.getLogger(__name__)
@@ -139,8 +141,7 @@ class Settings:
             return _UNTRACED if outer is None else Hidden(outer)
         if outer is not None:
             recorder = narrowed(outer, recorder)
-        rate = config.sample_rate
-        if now is None and rate < 1 and (left_out := draw(name, rate)) is not None:
+        if now is None and (left_out := _left_out(name, config)) is not None:
             return left_out
         adopt(source)
         make = _Counted if kind == "flow" and config.trace_concurrent_flows else Run
@@ -194,6 +195,15 @@ class _Counted(Run):
         super().finish(error, value, **attributes)
 
 
+def _left_out(name: str, config: TracingConfig) -> NotRecorded | None:
+    """Decide about a trace that is to begin here: return the run that stands for one left out."""
+    rate, parent = config.sample_rate, above(None)
+    if parent is None or parent.link:
+        return draw(name, rate) if rate < 1 else None
+    kept = parent.sampled if config.sample_by_parent else is_kept(parent.trace_id, rate)
+    return None if kept else NotRecorded(name, parent.trace_id)
+
+
 def _store_variable() -> str | None:
     return os.environ.get("POCKETFLOW_TRACE_STORE")
 
@@ -201,9 +211,19 @@ def _store_variable() -> str | None:
 def _build(config: TracingConfig) -> tuple[Recorder | None, LifecycleRing | None]:
     from tracing.store import open_store  # noqa: PLC0415 (SQLite, when the first run needs it)
 
-    store = open_store(config.store, redact=config.redact, redact_keys=config.redact_keys)
+    route = _route(config)
+    store = open_store(
+        config.store,
+        redact=config.redact,
+        redact_keys=config.redact_keys,
+        in_transit=route is not None,
+    )
     if store is None:
         return None, None
+    if route is not None:
+        from tracing.export.registry import attach  # noqa: PLC0415 (for those who send)
+
+        attach(store, route)
     sink: Sink = store
     ring = None
     if config.trace_async_lifecycle or config.performance_monitoring:
@@ -215,8 +235,22 @@ def _build(config: TracingConfig) -> tuple[Recorder | None, LifecycleRing | None
             sink = TaskNotes(sink)
         if not config.trace_errors:
             sink = TypesOnly(sink)
-    recorder = Recorder(sink, config.trace_inputs, config.trace_outputs, config.value_limit)
+    recorder = Recorder(sink, config.trace_inputs, config.trace_outputs, config.value_limit, route)
     return recorder, ring if config.trace_async_lifecycle else None
+
+
+def _route(config: TracingConfig) -> Route | None:
+    """Return where the runs are sent to; None: nowhere."""
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return None  # whoever runs the program may switch off what its author has switched on
+    from tracing.export.configured import route  # noqa: PLC0415 (when the first run needs it)
+
+    try:
+        found = route(config)
+    except ValueError as error:
+        logger.warning("traces are kept here and sent nowhere: %s", error)
+        return None
+    return found if found is not None and found.targets else None
 
 
 def _ring(sink: Sink, config: TracingConfig) -> LifecycleRing:

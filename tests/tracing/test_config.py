@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import logging
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tracing.config import VARIABLES, TracingConfig
+from tracing.config import OTHER_VARIABLES, VARIABLES, TracingConfig
+from tracing.export.model import Target
 
 CONTRACT = [
     "langfuse_secret_key",
@@ -30,7 +32,7 @@ CONTRACT = [
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch, tmp_path):
     """Start without any variable, in a folder of its own; forget what a `.env` has set."""
-    for variable in VARIABLES.values():
+    for variable in {*VARIABLES.values(), *itertools.chain(*OTHER_VARIABLES.values())}:
         monkeypatch.setenv(variable, "")  # so that it is put back as it was
         monkeypatch.delenv(variable)
     monkeypatch.chdir(tmp_path)
@@ -69,7 +71,16 @@ def test_the_five_options_of_the_guide_are_keywords():
         TracingConfig(*[None] * 3, *[True] * 7, None, None, None, 32_768, True, (), True)
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(TracingConfig)])
+def test_all_fields_but_the_function_have_a_variable():
+    """A function cannot be written in the environment; all else can."""
+    names = {field.name for field in dataclasses.fields(TracingConfig)}
+
+    assert names - VARIABLES.keys() == {"redact_function"}
+    assert VARIABLES.keys() <= names
+    assert OTHER_VARIABLES.keys() <= names
+
+
+@pytest.mark.parametrize("name", VARIABLES)
 def test_every_field_has_its_variable(name, monkeypatch):
     """Each field can be set from the environment."""
     default = getattr(TracingConfig, name)
@@ -81,6 +92,18 @@ def test_every_field_has_its_variable(name, monkeypatch):
         "redact_keys": ("a, b", ("a", "b")),
         "exporters": ("otlp,langfuse", ("otlp", "langfuse")),
         "detail": ("nodes", "nodes"),
+        "langfuse_timeout": ("7.5", 7.5),
+        "slow_trace_seconds": ("60", 60.0),
+        "keep": ("Failed, slow", ("failed", "slow")),
+        "redact_patterns": (r"a\d+ || b,c", (r"a\d+", "b,c")),
+        "otlp": ("otlp", True),
+        "otlp_endpoint": ("http://h:4318", "http://h:4318/v1/traces"),
+        "otlp_protocol": ("http/json", "http/json"),
+        "otlp_headers": ("a=b%20c", {"a": "b c"}),
+        "otlp_compression": ("none", "none"),
+        "otlp_timeout": ("2.5", 2.5),
+        "otlp_insecure": ("true", True),
+        "resource_attributes": ("a=b%20c", {"a": "b c"}),
     }.get(name, (str(not default), not default) if isinstance(default, bool) else ("text", "text"))
     monkeypatch.setenv(VARIABLES[name], text)
 
@@ -117,6 +140,14 @@ def test_words_for_true_and_false(text, expected, monkeypatch):
         ("block_threshold_seconds", "-1"),
         ("detail", "everything"),
         ("exporters", "OTLP"),
+        ("langfuse_enabled", "maybe"),
+        ("langfuse_timeout", "soon"),
+        ("langfuse_timeout", "0"),
+        ("sample_by_parent", "perhaps"),
+        ("keep", "good"),
+        ("slow_trace_seconds", "-1"),
+        ("redact_patterns", "a("),
+        ("redact_patterns", "a*"),
     ],
 )
 def test_a_wrong_variable_is_named(name, text, monkeypatch):
@@ -145,6 +176,31 @@ def test_a_wrong_variable_is_named(name, text, monkeypatch):
         ("sample_rate", True, ValueError),
         ("slow_node_seconds", "1", ValueError),
         ("detail", "all", ValueError),
+        ("langfuse_timeout", 0, ValueError),
+        ("environment", 5, TypeError),
+        ("otlp", "yes", ValueError),
+        ("otlp_endpoint", b"http://h", TypeError),
+        ("otlp_protocol", "http", ValueError),
+        ("otlp_headers", "a=b", TypeError),
+        ("otlp_headers", {"a": 5}, TypeError),
+        ("otlp_headers", {"a b": "c"}, ValueError),
+        ("otlp_headers", {"a": "b\r\nc: d"}, ValueError),
+        ("otlp_compression", "deflate", ValueError),
+        ("otlp_timeout", float("inf"), ValueError),
+        ("otlp_insecure", 1, ValueError),
+        ("resource_attributes", "a=b", TypeError),
+        ("resource_attributes", {5: "b"}, TypeError),
+        ("resource_attributes", {"a": {"b": 1}}, TypeError),
+        ("resource_attributes", {"a": 2**63}, TypeError),
+        ("resource_attributes", {"a": [1, "b"]}, TypeError),
+        ("exporters", (5,), TypeError),
+        ("exporters", 5, TypeError),
+        ("exporters", Target("t", "http://h"), TypeError),
+        ("exporters", (Target,), TypeError),
+        ("keep", "failed", TypeError),
+        ("keep", ("good",), ValueError),
+        ("redact_patterns", "a", TypeError),
+        ("redact_patterns", ("[",), ValueError),
     ],
 )
 def test_a_wrong_argument_is_named(name, value, error):
@@ -227,6 +283,72 @@ def test_repr_keeps_the_keys_to_itself():
     )
 
 
+def test_nothing_secret_is_told():
+    """Neither by repr and str nor by what is raised; names of headers and hosts are."""
+    headers = {"authorization": "Basic s3cret", "x-team": "s3cret"}
+    config = TracingConfig(
+        langfuse_host="https://user:s3cret@langfuse.example",
+        otlp_endpoint="https://user:s3cret@otlp.example/v1/traces?token=s3cret",
+        otlp_headers=headers,
+        otlp_client_key="/run/s3cret.pem",
+        exporters=("otlp", Target("own", "http://h", headers=headers), Secretive()),
+    )
+
+    assert "s3cret" not in f"{config!r} {config}"
+    assert "{'authorization': '***', 'x-team': '***'}" in repr(config)
+    assert "https://***@otlp.example/v1/traces?***" in repr(config)
+    assert "exporters=('otlp', Target, Secretive)" in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("langfuse_secret_key", b"s3cret"),
+        ("langfuse_public_key", ["s3cret"]),
+        ("otlp_client_key", Path("s3cret")),
+        ("otlp_headers", "authorization=s3cret"),
+        ("otlp_headers", {"authorization": b"s3cret"}),
+        ("otlp_headers", {"authorization": "s3cret\n"}),
+    ],
+)
+def test_no_secret_is_in_an_error(name, value):
+    """The message names the field and the variable, and the type at most."""
+    with pytest.raises((TypeError, ValueError), match=rf"{name} \({VARIABLES[name]}\)") as caught:
+        TracingConfig(**{name: value})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_function_that_redacts():
+    """Anything that can be called, and nothing else."""
+    assert TracingConfig(redact_function=str.upper).redact_function("a") == "A"
+    with pytest.raises(TypeError, match="redact_function must be a function or None"):
+        TracingConfig(redact_function="upper")
+
+
+def test_mappings_are_copied():
+    """Headers get small names; what the caller does to the mapping later does not show."""
+    headers, attributes = {"X-Team": "a"}, {"host.name": "h", "list": (1, 2)}
+    config = TracingConfig(otlp_headers=headers, resource_attributes=attributes)
+    headers.clear()
+    attributes.clear()
+
+    assert config.otlp_headers == {"x-team": "a"}
+    assert config.resource_attributes == {"host.name": "h", "list": [1, 2]}
+
+
+class Secretive:
+    """A processor whose repr tells too much."""
+
+    def __repr__(self):
+        return "Secretive(key='s3cret')"
+
+    def on_end(self, span):
+        pass
+
+    def force_flush(self, timeout_millis=30_000):
+        return True
+
+
 def test_a_config_stays_a_plain_dataclass():
     """It can be changed, compared, copied and replaced."""
     config = TracingConfig(session_id="S")
@@ -237,10 +359,10 @@ def test_a_config_stays_a_plain_dataclass():
 
 
 def test_reading_the_environment_needs_no_package(child_env):
-    """Without a `.env` python-dotenv is not even imported."""
+    """Without a `.env` python-dotenv is not even imported, nor is what sending needs."""
     code = (
         "import sys; from tracing.config import TracingConfig; TracingConfig.from_env();"
-        "print('dotenv' in sys.modules)"
+        "print(any(name in sys.modules for name in ('dotenv', 'orjson', 'opentelemetry')))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=child_env, capture_output=True, text=True, check=True

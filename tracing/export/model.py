@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,6 +29,9 @@ UNSET: Final = 0
 OK: Final = 1
 ERROR: Final = 2
 """Status codes, numbered as in OTLP."""
+
+
+_PROCESS: Final = secrets.token_hex(8)
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ class Target:
         said += [f"{name.lower()}={value}" for name, value in sorted(self.headers.items())]
         if self.protocol == "processor":
             said.append(self.name)
+        if self.processor is not None:
+            said.append(_PROCESS)  # an object of this process: no other one can know that it is it
         return hashlib.sha256("\n".join(said).encode("utf-8", "replace")).hexdigest()[:16]
 
 

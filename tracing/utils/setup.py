@@ -1,6 +1,6 @@
 """The command `pocketflow-tracing-setup`: tell whether Langfuse is configured and answers.
 
-Traces are kept in the local store without any of this; it is about the account they are to go to.
+Traces are kept in the local store without any of this; it is about the account they go to.
 """
 
 from __future__ import annotations
@@ -22,15 +22,47 @@ _KEYS = ("langfuse_secret_key", "langfuse_public_key", "langfuse_host")
 _HELP = """\
 Traces are kept in a local file and shown by `pocketflow-async`; nothing has to be set for that.
 
-This version sends nothing anywhere yet. For when it does, name your Langfuse project by these
-variables, or put them into a file named .env in the folder you start from (variables that are set
-already win); `--test` asks the host whether it knows the keys:
+To send them to Langfuse too, name your project by these variables, or put them into a file named
+.env in the folder you start from (variables that are set already win); `--test` asks the host
+whether it knows the keys:
 
     LANGFUSE_SECRET_KEY=sk-lf-...
     LANGFUSE_PUBLIC_KEY=pk-lf-...
     LANGFUSE_HOST=https://cloud.langfuse.com
 
-Both keys are on the page "API Keys" of your project's settings.
+Both keys are on the page "API Keys" of your project's settings. LANGFUSE_BASE_URL is the same as
+LANGFUSE_HOST, and wins over it. Also:
+
+    LANGFUSE_TRACING_ENABLED=true         false: send nothing to Langfuse
+    LANGFUSE_TIMEOUT=10                   seconds that one request may take
+    LANGFUSE_TRACING_ENVIRONMENT=         such as staging
+    LANGFUSE_RELEASE=                     release of your program
+
+To send them to any OpenTelemetry receiver (these are its standard variables; each with
+OTEL_EXPORTER_OTLP_TRACES_ in place of OTEL_EXPORTER_OTLP_ wins over the one without):
+
+    OTEL_EXPORTER_OTLP_ENDPOINT=          such as http://localhost:4318; /v1/traces is added
+    OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf     or http/json, grpc
+    OTEL_EXPORTER_OTLP_HEADERS=           name=value,name=value; values percent-encoded
+    OTEL_EXPORTER_OTLP_COMPRESSION=gzip   or none
+    OTEL_EXPORTER_OTLP_TIMEOUT=10         seconds that one request may take
+    OTEL_EXPORTER_OTLP_CERTIFICATE=       file that the server's certificate is checked against
+    OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE=        file of the client's certificate
+    OTEL_EXPORTER_OTLP_CLIENT_KEY=        file of its key
+    OTEL_EXPORTER_OTLP_INSECURE=false     for grpc without http:// or https://: no TLS
+    OTEL_TRACES_EXPORTER=                 otlp: send even without an endpoint; none: do not
+    OTEL_SERVICE_NAME=                    what your program is called
+    OTEL_RESOURCE_ATTRIBUTES=             name=value,name=value; values percent-encoded
+    OTEL_SDK_DISABLED=false               true: send nothing anywhere
+
+What goes where and how:
+
+    POCKETFLOW_TRACE_EXPORTERS=           langfuse, otlp, otel or none: just these
+    POCKETFLOW_TRACE_DETAIL=phases        nodes: prep, exec and post are no spans of their own
+    POCKETFLOW_TRACE_PREP=true            whether each of them is one
+    POCKETFLOW_TRACE_EXEC=true
+    POCKETFLOW_TRACE_POST=true
+    POCKETFLOW_TRACE_VERSION=             version of your program
 
 What is recorded (the values shown are the defaults):
 
@@ -38,6 +70,11 @@ What is recorded (the values shown are the defaults):
     POCKETFLOW_TRACE_OUTPUTS=true         contents coming out
     POCKETFLOW_TRACE_ERRORS=true          messages and lines of errors, or their type only
     POCKETFLOW_TRACE_SAMPLE_RATE=1.0      the share of traces that are recorded
+    POCKETFLOW_TRACE_SAMPLE_BY_PARENT=true    a trace begun elsewhere is recorded if it is there
+    POCKETFLOW_TRACE_KEEP=                failed, slow, retried: sent whatever the share
+    POCKETFLOW_TRACE_SLOW_TRACE_SECONDS=10    from when on a trace is slow
+    POCKETFLOW_TRACE_REDACT=true          replace values under keys that look secret
+    POCKETFLOW_TRACE_REDACT_PATTERNS=     regular expressions of what is secret, || between two
     POCKETFLOW_TRACE_REDACT_KEYS=         more keys whose values are secret, with commas between
     POCKETFLOW_TRACE_VALUE_LIMIT=32768    bytes of one content; longer ones are cut
     POCKETFLOW_TRACE_STORE=               a path, `memory` or `off`
@@ -49,6 +86,11 @@ What is recorded (the values shown are the defaults):
     POCKETFLOW_TRACE_CONCURRENT_FLOWS=true    say how many runs of a flow were under way
     POCKETFLOW_ASYNC_ERROR_RECOVERY=true      run registered recovery strategies
     POCKETFLOW_PERFORMANCE_MONITORING=false   find slow nodes and what blocks the event loop
+    POCKETFLOW_SLOW_NODE_SECONDS=1        from when on a node is slow
+    POCKETFLOW_BLOCK_THRESHOLD_SECONDS=0.1    how long the loop may stand still
+
+LANGFUSE_SAMPLE_RATE and OTEL_TRACES_SAMPLER with OTEL_TRACES_SAMPLER_ARG count where
+POCKETFLOW_TRACE_SAMPLE_RATE is not set, in this order.
 
 Then check it:
 
