@@ -81,6 +81,7 @@ class Sender:
         self._not_before = 0.0
         self._asked_to_wait = False
         self._failures = 0
+        self._trouble = ""
         self._overdue = False
         self._next_look = 0.0
         self._seen = 0
@@ -117,6 +118,11 @@ class Sender:
             return self._store.outbox.own(self.key)
         except _TROUBLE:
             return 0
+
+    @property
+    def trouble(self) -> str:
+        """Why the last try failed; empty if it did not."""
+        return self._trouble
 
     def dropped(self) -> int:
         """Return how many the target will not take, or were deleted before they were sent."""
@@ -316,11 +322,13 @@ class Sender:
         if self._failures:
             logger.info("%s takes traces again", self.target.name)
         self._failures = 0
+        self._trouble = ""
         self._not_before = 0.0
         self._asked_to_wait = False
 
     def _failed(self, verdict: Verdict) -> None:
         self._failures += 1
+        self._trouble = verdict.why
         wait = self._backoff.wait(verdict, self._failures)
         self._not_before = self._clock() + wait
         self._asked_to_wait = verdict.retry_after is not None

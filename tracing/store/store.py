@@ -12,11 +12,12 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from tracing.record import Record
 from tracing.redact import Redactor
 from tracing.store.buffer import Buffer
+from tracing.store.courier import Courier
 from tracing.store.location import is_memory, resolve
 from tracing.store.outbox import Outbox
 from tracing.store.retention import Limits
@@ -36,37 +37,6 @@ _MARGIN: Final = 0.5  # the worker stops trying this much earlier, to sign off a
 _TIDY: Final = 5.0  # seconds between looks at the size of what is in transit
 _LAST: Final = 0.6  # seconds of it that are not for sending
 _FORK: Final = 1.0  # seconds that a fork may wait for the end of a transaction
-
-
-class Courier(Protocol):
-    """Sends the records of a store to one target, in a thread of its own."""
-
-    key: str
-    """Of the target."""
-
-    def wake(self) -> None:
-        """Say that there is something to send. Never blocks."""
-
-    def flush(self, deadline: float) -> None:
-        """Wait until all is sent or was tried in vain, until *deadline* of the monotonic clock."""
-
-    def stop(self, deadline: float) -> None:
-        """Have it send what it can until *deadline* and then end."""
-
-    def join(self, deadline: float) -> None:
-        """Wait for that end."""
-
-    def restart(self) -> None:
-        """Begin anew, in a forked child."""
-
-    def sent(self) -> int:
-        """Return how many records it has sent."""
-
-    def failed(self) -> int:
-        """Return how many wait because of trouble with the target."""
-
-    def dropped(self) -> int:
-        """Return how many the target will not take, or were deleted before they were sent."""
 
 
 class TraceStore:
@@ -208,6 +178,15 @@ class TraceStore:
         with self._worker.lock:
             self._writer.connect()
         return self._writer.number
+
+    def bury(self) -> None:
+        """Mark what dead processes left open as interrupted, so that it can be sent.
+
+        Raises:
+            sqlite3.Error: The file cannot be written.
+        """
+        with self._worker.lock:
+            next(self._writer.sweep())
 
     def arrived(self) -> int:
         """Return how many records have finished so far in this process."""
