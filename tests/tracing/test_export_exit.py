@@ -70,9 +70,7 @@ def base(sink: HttpSink) -> str:
     return f"http://127.0.0.1:{sink.port}"
 
 
-def program(
-    env: dict[str, str], runs: int = 1, flush: float | None = None, **config: Any
-) -> Ended:
+def program(env: dict[str, str], runs: int = 1, flush: float | None = None, **config: Any) -> Ended:
     """Run a traced flow in a process of its own."""
     command = [sys.executable, "-c", PROGRAM, json.dumps(config), str(runs)]
     command += [] if flush is None else [str(flush)]

@@ -149,7 +149,9 @@ def test_an_item_has_what_is_needed_to_send_it_alone(make):
     first = items[0]
     assert first.within == (1, "exec")
     assert items[1].within is None
-    assert [(event.name, event.attributes) for event in first.span.events] == [("seen", {"page": 3})]
+    assert [(event.name, event.attributes) for event in first.span.events] == [
+        ("seen", {"page": 3})
+    ]
     assert (first.facts.name, first.facts.session_id, first.facts.user_id) == ("research", "s", "u")
     assert first.facts.tags == ("a",)
     assert first.state == "x=1"
@@ -328,14 +330,17 @@ def test_a_file_of_format_1_is_brought_up_to_date(make, tmp_path):
     """A store of the version before is read, written and sent from."""
     path = tmp_path / "old.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        from tracing.store.schema import APPLICATION, _TABLES
+        from tracing.store.schema import _TABLES, APPLICATION
 
         old = _TABLES.replace("    route INTEGER,\n    within TEXT,\n", "")
-        old = old.replace("    outcome TEXT,\n    sampled INTEGER,\n    state TEXT\n", "    outcome TEXT\n")
+        old = old.replace(
+            "    outcome TEXT,\n    sampled INTEGER,\n    state TEXT\n", "    outcome TEXT\n"
+        )
         connection.executescript(old)
         connection.execute(f"PRAGMA application_id = {APPLICATION}")
         connection.execute("PRAGMA user_version = 1")
-        assert "sampled" not in old and "route" not in old
+        assert "sampled" not in old
+        assert "route" not in old
     store = make(path)
 
     store_all(store, run(route("one")))
