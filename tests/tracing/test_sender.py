@@ -304,7 +304,7 @@ def test_a_flow_at_full_speed_is_let_pass(begin):
 
 
 def test_a_forked_child_sends_only_its_own(begin):
-    """What was recorded before the fork is sent once, by the parent; the child sends what it adds."""
+    """What was recorded before a fork is sent once, by the parent; the child sends its own."""
     store, wire, sender = begin(delay=1000.0)
     mine = run(route("one"), nodes=3)
     put(store, mine)
