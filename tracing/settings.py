@@ -216,6 +216,8 @@ def _build(config: TracingConfig) -> tuple[Recorder | None, LifecycleRing | None
         config.store,
         redact=config.redact,
         redact_keys=config.redact_keys,
+        redact_patterns=config.redact_patterns,
+        redact_functions=() if config.redact_function is None else (config.redact_function,),
         in_transit=route is not None,
     )
     if store is None:
@@ -224,6 +226,9 @@ def _build(config: TracingConfig) -> tuple[Recorder | None, LifecycleRing | None
         from tracing.export.registry import attach  # noqa: PLC0415 (for those who send)
 
         attach(store, route)
+    from tracing.measuring import measure  # noqa: PLC0415 (when the first run needs it)
+
+    measure(store)
     sink: Sink = store
     ring = None
     if config.trace_async_lifecycle or config.performance_monitoring:

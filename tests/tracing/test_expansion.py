@@ -1,12 +1,15 @@
 """A trace as flat spans: what is a span of its own, and who is whose parent."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
 from pocketflow_async import AsyncFlow, AsyncNode
 from tracing import TracingConfig, current_span, span, trace_flow
-from tracing.expansion import expand
+from tracing.expansion import expand, expand_tree
+from tracing.export.model import Route
+from tracing.store.model import Span, TraceSummary, TraceTree
 
 
 class Flaky(AsyncNode):
@@ -42,8 +45,10 @@ def test_every_phase_and_attempt_is_a_span(tree):
         "inside",
     ]
     first, second = [found for found in spans if found.name == "Flaky.exec"]
-    assert first.attributes == {"flow.attempt": 1, "flow.wait_seconds": 0.001}
-    assert (first.outcome, second.outcome) == ("failed", "completed")
+    assert first.attributes["flow.attempt"] == 1
+    assert first.attributes["flow.wait_seconds"] == 0.001
+    outcomes = [found.attributes["flow.outcome"] for found in (first, second)]
+    assert outcomes == ["failed", "completed"]
     inside = [found.parent_id for found in spans if found.name == "inside"]
     assert inside == [first.span_id, second.span_id]
 
@@ -69,3 +74,20 @@ def test_phases_can_be_left_out_and_nothing_hangs_in_the_air(tree, config, gone)
     assert everything - {found.name for found in spans} == gone
     assert [found.name for found in spans if found.parent_id is None] == ["Flow"]
     assert all(found.parent_id in ids for found in spans if found.parent_id is not None)
+
+
+def test_a_tree_may_be_deeper_than_the_stack():
+    """Ten thousand spans inside each other."""
+    below = ()
+    for number in range(10_000, 0, -1):
+        parent = f"{number - 1:016x}" if number > 1 else None
+        own = f"{number:016x}"
+        below = (
+            Span("ab" * 16, own, parent, "span", "s", None, 1, 2, "completed", children=below),
+        )
+    spans = expand_tree(
+        TraceTree(TraceSummary("ab" * 16, "s", "completed", 1, 1, 1), below), Route()
+    )
+
+    assert len(spans) == 10_000
+    assert all(one.parent_id == other.span_id for other, one in pairwise(spans))

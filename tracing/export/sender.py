@@ -59,6 +59,7 @@ class Sender:
         delay: float = DELAY,
     ) -> None:
         self.key = target.key
+        self.name = target.name
         self.target = target
         self._store = store
         self._connect = connect

@@ -10,12 +10,12 @@ from typing import Any, Final, NamedTuple
 
 from tracing.names import EVENT
 from tracing.record import Record
+from tracing.redact import Redactor
 from tracing.store.rows import (
     CHANGING,
     COLUMNS,
     FIXED,
     TRACE_COLUMNS,
-    Redact,
     Row,
     record_row,
     signed,
@@ -81,17 +81,22 @@ class Change:
         mind: What the writer remembers.
         connection: In a transaction.
         owner: Row number of this process.
-        redact: Takes the secrets out of JSON text.
+        redactor: Takes the secrets out; None keeps them.
         now_ns: Unix time in nanoseconds.
     """
 
     def __init__(
-        self, mind: Mind, connection: sqlite3.Connection, owner: int, redact: Redact, now_ns: int
+        self,
+        mind: Mind,
+        connection: sqlite3.Connection,
+        owner: int,
+        redactor: Redactor | None,
+        now_ns: int,
     ) -> None:
         self._mind = mind
         self._connection = connection
         self._owner = owner
-        self._redact = redact
+        self._redactor = redactor
         self._now_ns = now_ns
         self._places: dict[int, Place] = {}
         self._over: set[int] = set()
@@ -173,7 +178,7 @@ class Change:
     def _place(self, entry: Record) -> Place:
         """Insert the row of a trace or, when it is there already, let a root claim it."""
         trace = entry.trace
-        row = trace_row(trace, entry, self._owner, self._redact)
+        row = trace_row(trace, entry, self._owner, self._redactor)
         cursor = self._connection.execute(_INSERT_TRACE, row)
         if cursor.rowcount == 1 and cursor.lastrowid is not None:
             return Place(cursor.lastrowid, entry.span_id)
@@ -197,7 +202,7 @@ class Change:
 
     def _row(self, record: Record, place: Place, route: int | None) -> Row | None:
         try:
-            return record_row(record, place.row, self._owner, self._redact, route)
+            return record_row(record, place.row, self._owner, self._redactor, route)
         except (AttributeError, TypeError, ValueError, OverflowError):  # not made as promised
             return None
 

@@ -10,6 +10,8 @@ class Courier(Protocol):
 
     key: str
     """Of the target."""
+    name: str
+    """Of the target."""
 
     def wake(self) -> None:
         """Say that there is something to send. Never blocks."""

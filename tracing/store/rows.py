@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
 
 from tracing.encode import encode
 from tracing.record import COMPLETED, Failure, Phase, Record, Trace, phase_id
+from tracing.redact import Redactor
 
 Row = tuple[Any, ...]
-Redact = Callable[[bytes], bytes]
 
 COLUMNS: Final = (
     "trace",
@@ -67,7 +66,11 @@ def unsigned(number: int) -> int:
 
 
 def record_row(
-    record: Record, trace: int, owner: int, redact: Redact, route: int | None = None
+    record: Record,
+    trace: int,
+    owner: int,
+    redactor: Redactor | None,
+    route: int | None = None,
 ) -> Row:
     """Return the values of `COLUMNS` for *record*, which may still be open.
 
@@ -75,10 +78,11 @@ def record_row(
         record: What to store.
         trace: Row number of its trace.
         owner: Row number of the writing process.
-        redact: Takes the secrets out of JSON text.
+        redactor: Takes the secrets out; None keeps them.
         route: Row number of where it is sent to; None: nowhere.
     """
     start, end, parent = record.start, record.end, record.parent_id
+    redact = _unchanged if redactor is None else redactor.apply
     return (
         trace,
         owner,
@@ -92,17 +96,20 @@ def record_row(
         record.trace.wall(start),
         None if end is None else end - start,
         None if end is None else record.outcome or COMPLETED,
-        None if record.error is None else _json(_failure(record.error)),
-        _json([_phase(phase, start) for phase in record.phases]) if record.phases else None,
+        None if record.error is None else _json(_failure(record.error, redactor)),
+        _json([_phase(phase, start, redactor) for phase in record.phases])
+        if record.phases
+        else None,
         redact(encode(dict(record.attributes))) if record.attributes else None,
         None if record.input is None else redact(record.input),
         None if record.output is None else redact(record.output),
     )
 
 
-def trace_row(trace: Trace, entry: Record, owner: int, redact: Redact) -> Row:
+def trace_row(trace: Trace, entry: Record, owner: int, redactor: Redactor | None) -> Row:
     """Return the values of `TRACE_COLUMNS` for *trace*, whose outcome is that of *entry*."""
     end = entry.end
+    redact = _unchanged if redactor is None else redactor.apply
     return (
         trace_key(trace.trace_id),
         owner,
@@ -147,7 +154,7 @@ def text(value: str) -> str:
     return value.encode("utf-8", "backslashreplace").decode()
 
 
-def _phase(phase: Phase, start: int) -> list[Any]:
+def _phase(phase: Phase, start: int, redactor: Redactor | None) -> list[Any]:
     """Return kind, start and length, both in ns, and only for an eventful phase the rest."""
     began, end, said = phase.start, phase.end, phase.outcome
     short = [phase.kind, began - start, None if end is None else end - began]
@@ -158,12 +165,18 @@ def _phase(phase: Phase, start: int) -> list[Any]:
         and phase.note is None
     ):
         return short
-    error = None if phase.error is None else _failure(phase.error)
-    return [*short, phase.attempt, said, error, phase.wait, phase.note]
+    note = phase.note if phase.note is None or redactor is None else redactor.text(phase.note)
+    error = None if phase.error is None else _failure(phase.error, redactor)
+    return [*short, phase.attempt, said, error, phase.wait, note]
 
 
-def _failure(error: Failure) -> list[Any]:
-    return [error.type, error.message, error.frames]
+def _failure(error: Failure, redactor: Redactor | None) -> list[Any]:
+    message = error.message if redactor is None else redactor.text(error.message)
+    return [error.type, message, error.frames]
+
+
+def _unchanged(payload: bytes) -> bytes:
+    return payload
 
 
 def _json(value: object) -> bytes:

@@ -83,6 +83,8 @@ class TraceStore:
         self.outbox = Outbox(self, wall_ns=wall_ns)
         self.couriers: list[Courier] = []
         """What sends the records on; those who send them add themselves."""
+        self.gauges: object = None
+        """What tells how it stands to those who measure it."""
         self.watchers: list[Callable[[Sequence[Record]], None]] = []
         """Called in the store's thread with each batch of finished records that was stored."""
         self._max_records = max_records
@@ -118,12 +120,11 @@ class TraceStore:
                 store = _stores[found] = cls(found, **options)
             return store
 
-    def redact_also(self, keys: Iterable[str] = ()) -> None:
-        """Take secrets out from now on, and what lies under *keys* with them."""
-        known = self._redactor.keys if self._redactor is not None else frozenset()
-        if self._redactor is None or not known.issuperset(keys):
-            self._redactor = Redactor(known.union(keys))
-            self._writer.redact = self._redactor.apply
+    def redact_also(self, redactor: Redactor) -> None:
+        """Take secrets out from now on, and with them what *redactor* takes out."""
+        if self._redactor is not None:
+            redactor = self._redactor.and_also(redactor.keys, redactor.patterns, redactor.functions)
+        self._redactor = self._writer.redactor = redactor
 
     def counts(self) -> Counts:
         """Return what became of this process's finished records so far."""
@@ -188,6 +189,10 @@ class TraceStore:
         with self._worker.lock:
             next(self._writer.sweep())
 
+    def open_records(self) -> list[Record]:
+        """Return the records that go on now, the oldest first."""
+        return self._buffer.open_records()
+
     def arrived(self) -> int:
         """Return how many records have finished so far in this process."""
         return self._worker.arrived()
@@ -207,8 +212,7 @@ class TraceStore:
     def _begin(self) -> None:
         """Start with no thread and no connection. The buffer stays: others hold its methods."""
         self._thread: threading.Thread | None = None
-        redact = _unchanged if self._redactor is None else self._redactor.apply
-        self._writer = Writer(self.path, redact, self._limits, self._wall_ns)
+        self._writer = Writer(self.path, self._redactor, self._limits, self._wall_ns)
         self._worker = Worker(
             self._buffer,
             self._writer,
@@ -277,6 +281,8 @@ def open_store(
     *,
     redact: bool = True,
     redact_keys: Iterable[str] = (),
+    redact_patterns: Iterable[str] = (),
+    redact_functions: Iterable[Callable[[Any], Any]] = (),
     in_transit: bool = False,
     **options: Any,
 ) -> TraceStore | None:
@@ -286,6 +292,8 @@ def open_store(
         location: A path, `memory` or `off`; None: `default_path()`.
         redact: Whether secrets are taken out. All who share a store get what the strictest asks.
         redact_keys: More keys whose values are secret.
+        redact_patterns: Regular expressions of what is secret in texts.
+        redact_functions: Get each content last, and return what to keep of it.
         in_transit: Whether traces are sent somewhere: then `off` is a store in memory that keeps
             only what has still to be sent.
         options: For `TraceStore`, when this is the first call for the location.
@@ -296,10 +304,13 @@ def open_store(
             return None
         found = _TRANSIT
         options = {"is_transit": True, "max_file_bytes": _TRANSIT_BYTES, **options}
-    keys = tuple(redact_keys)
-    store = TraceStore.at(found, redact=Redactor(keys) if redact else None, **options)
-    if redact:
-        store.redact_also(keys)
+    functions = tuple(redact_functions)
+    if not redact and not functions:
+        return TraceStore.at(found, redact=None, **options)
+    patterns = tuple(redact_patterns) if redact else ()
+    redactor = Redactor(redact_keys, patterns=patterns, functions=functions, shapes=redact)
+    store = TraceStore.at(found, redact=redactor, **options)
+    store.redact_also(redactor)
     return store
 
 
@@ -312,10 +323,6 @@ _abandoned: list[Any] = []
 def open_stores() -> list[TraceStore]:
     """Return the stores that this process has opened and not closed."""
     return [store for store in list(_alive) if not store.is_closed]
-
-
-def _unchanged(payload: bytes) -> bytes:
-    return payload
 
 
 def _outlast_worker() -> None:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 
 from tracing.record import Record
+from tracing.redact import Redactor
 from tracing.store import owner as owners
 from tracing.store.change import GENTLE, HURRIED, Change, Mind
 from tracing.store.retention import Limits, bury, forget, interrupt
-from tracing.store.rows import Redact
 from tracing.store.schema import connect, connect_memory
 
 
@@ -24,12 +24,16 @@ class Writer:
     """
 
     def __init__(
-        self, path: str | None, redact: Redact, limits: Limits, wall_ns: Callable[[], int]
+        self,
+        path: str | None,
+        redactor: Redactor | None,
+        limits: Limits,
+        wall_ns: Callable[[], int],
     ) -> None:
         self.path = path
         self.mind = Mind()
         self.connection: sqlite3.Connection | None = None
-        self.redact = redact
+        self.redactor = redactor
         self._limits = limits
         self._wall_ns = wall_ns
         self._owner = owners.current(wall_ns)
@@ -85,7 +89,7 @@ class Writer:
             hurry: Whether to take more of the flow's time, because the queue is filling up.
         """
         with self._transaction() as connection:
-            change = Change(self.mind, connection, self.number, self.redact, self._wall_ns())
+            change = Change(self.mind, connection, self.number, self.redactor, self._wall_ns())
             change.note_traces(closed, opened)
             change.write(closed, opened, HURRIED if hurry else GENTLE)
             self._beat(connection, dropped, ended=False)
