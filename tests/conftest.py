@@ -37,6 +37,9 @@ def _stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def store_path(_stores: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Point the trace store at a file that no other test uses; it does not exist yet."""
+    for variable in list(os.environ):  # what the machine says about where traces go is not ours
+        if variable.startswith(("OTEL_", "LANGFUSE_", "POCKETFLOW_")):
+            monkeypatch.delenv(variable)
     path = _stores / f"{next(_numbers)}.db"
     monkeypatch.setenv("POCKETFLOW_TRACE_STORE", str(path))
     return path

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tracing.core import LangfuseTracer
     from tracing.decorator import trace_flow
     from tracing.flushing import aflush, counts, flush
+    from tracing.otel.carriers import child_environment, incoming, outgoing
     from tracing.propagation import propagate
     from tracing.scores import score
     from tracing.spans import generation, span, traced, update
@@ -26,10 +27,13 @@ _WHERE = {
     "TracingConfig": "config",
     "aflush": "flushing",
     "carry": "context",
+    "child_environment": "otel.carriers",
     "counts": "flushing",
     "current_span": "context",
     "flush": "flushing",
     "generation": "spans",
+    "incoming": "otel.carriers",
+    "outgoing": "otel.carriers",
     "propagate": "propagation",
     "score": "scores",
     "span": "spans",
@@ -44,10 +48,13 @@ __all__ = [
     "TracingConfig",
     "aflush",
     "carry",
+    "child_environment",
     "counts",
     "current_span",
     "flush",
     "generation",
+    "incoming",
+    "outgoing",
     "propagate",
     "score",
     "span",

@@ -280,7 +280,7 @@ class LangfuseTracer(Delegates):
         span = self._open("flow", flow_name, what, input_data, root=True)
         if span is None:
             return None
-        if span.record.parent_id is None:
+        if span.record.host is None:  # its parent, if it has one, is not in our store
             span.id = trace_hex(span.record)
         self._traces[span.id] = span
         here.set(Here(span, None, prune()))

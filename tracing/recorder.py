@@ -20,8 +20,10 @@ from tracing.context import Position, position, span_here
 from tracing.encode import encode
 from tracing.failure import describe, outcome_of, refuse
 from tracing.ids import new_span_id, new_trace_id
+from tracing.names import LINKS, PARENT
+from tracing.otel.seam import Above, above, leave, show
 from tracing.propagation import propagated, united
-from tracing.record import COMPLETED, Phase, Record, Trace
+from tracing.record import COMPLETED, Keep, Phase, Record, Trace
 
 watching = observing
 """How a recorder is put to work: `with watching(recorder):`."""
@@ -136,8 +138,11 @@ def new_trace(
     tags: tuple[str, ...] = (),
     metadata: dict[str, Any] | None = None,
     route: object = None,
+    parent: Above | None = None,
+    trace_id: int | None = None,
+    keep: Keep | None = None,
 ) -> Trace:
-    """Start a trace of its own, anchored to the wall clock now; what `propagate` says comes first.
+    """Start a trace, anchored to the wall clock now; what `propagate` says comes first.
 
     Args:
         name: Name of the trace.
@@ -146,15 +151,19 @@ def new_trace(
         tags: Tags, besides the propagated ones.
         metadata: Facts by name, besides the propagated ones.
         route: Where its records are sent to.
+        parent: The span of somebody else whose trace it continues; None: it is a trace of its own.
+        trace_id: Its id, where it is a trace of its own; None: a new one.
+        keep: What has to happen in it for it to be sent; None: it is sent in any case.
     """
     said = propagated.get()
+    continued = parent is not None and not parent.link
     if said is not None:
         session_id = said.session_id or session_id
         user_id = said.user_id or user_id
         tags = united(tags, said.tags)
         metadata = {**(metadata or {}), **said.metadata}
     return Trace(
-        new_trace_id(),
+        parent.trace_id if continued else trace_id or new_trace_id(),  # type: ignore[union-attr]
         name,
         time_ns(),
         perf_counter_ns(),
@@ -164,7 +173,22 @@ def new_trace(
         metadata or {},
         said,
         route,
+        keep,
+        state=parent.state if continued else "",  # type: ignore[union-attr]
     )
+
+
+def hang(record: Record, parent: Above) -> None:
+    """Note that *record* hangs under *parent*, a span that is not ours, or is linked to it."""
+    if parent.link:
+        caller = {"trace_id": f"{parent.trace_id:032x}", "span_id": f"{parent.span_id:016x}"}
+        add(record, {LINKS: [{**caller, "attributes": {}}]})
+        return
+    record.parent_id = parent.span_id
+    if parent.record is not None:
+        record.host = parent.record
+    if parent.whence:
+        add(record, {PARENT: parent.whence})
 
 
 def inherit(record: Record) -> None:
@@ -262,11 +286,15 @@ class _Visit(Record):
 
     _held: tuple[Recorder, Step] | None
     _token: Token[Position | None] | None
+    _shown: Any = None
 
     def __init__(self, recorder: Recorder, step: Step, now: Position | None) -> None:
         if now is None:
-            self.trace = new_trace(step.name, route=recorder.route)
+            parent = above(None)
+            self.trace = new_trace(step.name, route=recorder.route, parent=parent)
             self.parent_id = None
+            if parent is not None:
+                hang(self, parent)
         else:
             self.host = now[0]
             self.trace = now[0].trace
@@ -285,13 +313,21 @@ class _Visit(Record):
     def __enter__(self) -> None:
         recorder, step = self._held  # type: ignore[misc]  # set until the exit
         if step.kind != "node":
-            if step.kind == "item" or self.parent_id is None:
-                recorder.take_in(self, step.input)
-            elif params := getattr(step.source, "params", None):
-                recorder.take_in(self, params)  # `shared` is noted in the root, once
+            self._enter(recorder, step)
         self._token = position.set((self, -1, step.source))
         self.start = perf_counter_ns()
         recorder.sink.opened(self)
+
+    def _enter(self, recorder: Recorder, step: Step) -> None:
+        now = position.get()
+        if step.kind == "item" or now is None:
+            recorder.take_in(self, step.input)
+        elif params := getattr(step.source, "params", None):
+            recorder.take_in(self, params)  # `shared` is noted in the root, once
+        if step.kind == "flow":
+            if now is not None and (parent := above(now)) is not None:
+                hang(self, parent)
+            self._shown = show(self, recorder)
 
     def __exit__(
         self,
@@ -302,10 +338,12 @@ class _Visit(Record):
         position.reset(self._token)  # type: ignore[arg-type]
         recorder, step = self._held  # type: ignore[misc]
         self._held = self._token = None
-        if error is None:
-            if step.kind != "node":
+        if step.kind != "node":
+            leave(self._shown)
+            self._shown = None
+            if error is None:
                 recorder.put_out(self, step.result)
-        elif step.refusal is error:
+        if error is not None and step.refusal is error:
             refuse(error)
         recorder.finish(self, error)
 

@@ -10,11 +10,13 @@ from typing import Any, Final
 
 from tracing.context import Position, position, span_here
 from tracing.ids import new_span_id
+from tracing.otel.seam import above, hide, leave, show
 from tracing.record import Record, Trace
 from tracing.recorder import (
     Recorder,
     add,
     at_work,
+    hang,
     inherit,
     new_trace,
     watching,
@@ -48,7 +50,7 @@ class Run:
         trace: Settings of the trace, if it starts one.
     """
 
-    __slots__ = ("_before", "_now", "_recorder", "_token", "_watch", "record")
+    __slots__ = ("_before", "_now", "_recorder", "_shown", "_token", "_watch", "record")
 
     def __init__(
         self,
@@ -61,18 +63,24 @@ class Run:
     ) -> None:
         self._before = now = position.get()
         self._recorder = recorder
-        own: Trace = new_trace(name, route=recorder.route, **trace) if now is None else now[0].trace
-        parent = None if now is None else span_here(now)
-        self.record = Record(own, new_span_id(), parent, kind, name, perf_counter_ns())
-        if now is not None:
+        outside = above(now)
+        if now is None:
+            own: Trace = new_trace(name, route=recorder.route, parent=outside, **trace)
+            self.record = Record(own, new_span_id(), None, kind, name, perf_counter_ns())
+        else:
+            own, parent = now[0].trace, span_here(now)
+            self.record = Record(own, new_span_id(), parent, kind, name, perf_counter_ns())
             self.record.host = now[0]
             inherit(self.record)
+        if outside is not None:
+            hang(self.record, outside)
         if value is not ABSENT:
             recorder.take_in(self.record, value)
         recorder.sink.opened(self.record)
         self._now: Position = (self.record, -1, source)
         self._token: Token[Position | None] | None = None
         self._watch: AbstractContextManager[None] | None = None
+        self._shown: Any = None
 
     @property
     def recorder(self) -> Recorder:
@@ -85,13 +93,14 @@ class Run:
         # A trace of its own may begin where an earlier one's recorder is still at work: in a task
         # that has outlived it. One that is inside a trace may be noted by another one, too.
         outer = at_work()
-        if outer is None and self.record.parent_id is None:
+        if outer is None and self._before is None:
             self._watch = watching(self._recorder)
             self._watch.__enter__()
         elif outer is not None and outer is not self._recorder:
             self._watch = watching_instead(outer, self._recorder)
             self._watch.__enter__()
         self._token = position.set(self._now)
+        self._shown = show(self.record, self._recorder)
         return self
 
     def __exit__(
@@ -104,6 +113,8 @@ class Run:
         # task, or later than what was entered around it. Then there is no token to go back by.
         token, watch = self._token, self._watch
         self._token = self._watch = None
+        leave(getattr(self, "_shown", None))
+        self._shown = None
         if position.get() is self._now:
             try:
                 position.reset(token)  # type: ignore[arg-type]  # TypeError: it was taken already
@@ -141,7 +152,9 @@ class Hidden(Run):
     def __enter__(self) -> Run:
         self._watch = watching_instead(self._recorder, None)
         self._watch.__enter__()
+        now = position.get()
         self._token = position.set(None)
+        self._shown = None if now is None else hide(now[0], sampled=True)
         return self
 
     def __exit__(
@@ -152,6 +165,8 @@ class Hidden(Run):
     ) -> None:
         token, watch = self._token, self._watch
         self._token = self._watch = None
+        leave(self._shown)
+        self._shown = None
         with suppress(ValueError, TypeError):  # left elsewhere than it was entered
             position.reset(token)  # type: ignore[arg-type]
         if watch is not None:

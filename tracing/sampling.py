@@ -7,10 +7,11 @@ watches, so the engine takes its plain path and the run costs next to nothing.
 from __future__ import annotations
 
 from time import perf_counter_ns
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tracing.context import Position, position
 from tracing.ids import new_span_id, new_trace_id
+from tracing.otel.seam import Above, hide
 from tracing.record import Record, Trace
 from tracing.run import Run
 
@@ -34,10 +35,26 @@ def is_left_out(now: Position | None) -> bool:
     return now is not None and isinstance(now[0].trace, LeftOut)
 
 
-def draw(name: str, rate: float) -> NotRecorded | None:
-    """Decide about a trace that is to begin: return the run that stands for one left out."""
-    trace_id = new_trace_id()
-    return None if is_kept(trace_id, rate) else NotRecorded(name, trace_id)
+class Choice(NamedTuple):
+    """What was decided about a trace that is to begin."""
+
+    trace_id: int
+    sampled: bool
+
+
+def choose(rate: float, by_parent: bool, parent: Above | None) -> Choice:
+    """Decide about a trace that is to begin.
+
+    Args:
+        rate: The share of traces in the sample, 0.0 to 1.0.
+        by_parent: Whether a caller's own decision is followed, as OpenTelemetry's ParentBased does.
+        parent: The span of somebody else that the trace continues; None: it begins here.
+    """
+    if parent is None or parent.link:
+        trace_id = new_trace_id()
+        return Choice(trace_id, rate >= 1 or is_kept(trace_id, rate))
+    sampled = parent.sampled if by_parent else is_kept(parent.trace_id, rate)
+    return Choice(parent.trace_id, sampled)
 
 
 class NotRecorded(Run):
@@ -58,6 +75,7 @@ class NotRecorded(Run):
     def __enter__(self) -> Run:
         if self._token is None or position.get() is not self._now:
             self._token = position.set(self._now)
+            self._shown = hide(self.record, sampled=False)
         return self
 
     def finish(self, error: BaseException | None, value: Any = None, **attributes: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from tracing import names
 from tracing.context import position
 from tracing.opened import moment
-from tracing.record import Trace
+from tracing.record import Keep, Trace
 from tracing.sampling import is_kept
 from tracing.spans import effective, here, recorder_here
 
@@ -19,6 +19,8 @@ _TRACE_DIGITS: Final = 32
 _SPAN_DIGITS: Final = 16
 _WHOLE: Final = 0
 """Stands for the span where a whole trace is judged."""
+_AS_ITS_TRACE: Final = Keep(failed=False, retried=False, slow_ns=None)
+"""A score is sent if its trace is; it does not make it matter."""
 _UNKNOWN: Final = "(scored before it was seen)"
 """Name of a trace that the store knows nothing of but its score."""
 
@@ -64,10 +66,14 @@ def _score_elsewhere(name: str, fields: dict[str, Any], trace_id: int, parent_id
     now = position.get()
     if now is not None and now[0].trace.trace_id == trace_id:
         trace = now[0].trace
-    elif is_kept(trace_id, effective().sample_rate):
-        trace = Trace(trace_id, _UNKNOWN, time_ns(), perf_counter_ns())
     else:
-        return
+        config = effective()
+        sampled = is_kept(trace_id, config.sample_rate)
+        if not sampled and not config.keep:
+            return
+        trace = Trace(trace_id, _UNKNOWN, time_ns(), perf_counter_ns())
+        trace.route = recorder.route
+        trace.keep = None if sampled else _AS_ITS_TRACE
     moment(recorder, trace, parent_id, names.SCORE, name, fields)
 
 

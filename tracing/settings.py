@@ -11,9 +11,10 @@ from tracing.config import TracingConfig
 from tracing.context import position
 from tracing.original import adopt
 from tracing.otel.seam import above
+from tracing.record import Keep
 from tracing.recorder import Recorder, Sink, at_work, narrowed
 from tracing.run import Hidden, Run, Untraced
-from tracing.sampling import NotRecorded, draw, is_kept, is_left_out
+from tracing.sampling import NotRecorded, choose, is_left_out
 
 if TYPE_CHECKING:
     from tracing.core import LangfuseTracer
@@ -141,8 +142,11 @@ class Settings:
             return _UNTRACED if outer is None else Hidden(outer)
         if outer is not None:
             recorder = narrowed(outer, recorder)
-        if now is None and (left_out := _left_out(name, config)) is not None:
-            return left_out
+        choice = None
+        if now is None:
+            choice = choose(config.sample_rate, config.sample_by_parent, above(None))
+            if not choice.sampled and not config.keep:
+                return NotRecorded(name, choice.trace_id)
         adopt(source)
         make = _Counted if kind == "flow" and config.trace_concurrent_flows else Run
         run = make(
@@ -155,6 +159,8 @@ class Settings:
             user_id=self.user_id or config.user_id,
             tags=self.tags,
             metadata=self.metadata,
+            trace_id=None if choice is None else choice.trace_id,
+            keep=None if choice is None or choice.sampled else _keep(config),
         )
         if isinstance(run, _Counted):
             run.count_in(self._under_way)
@@ -195,13 +201,10 @@ class _Counted(Run):
         super().finish(error, value, **attributes)
 
 
-def _left_out(name: str, config: TracingConfig) -> NotRecorded | None:
-    """Decide about a trace that is to begin here: return the run that stands for one left out."""
-    rate, parent = config.sample_rate, above(None)
-    if parent is None or parent.link:
-        return draw(name, rate) if rate < 1 else None
-    kept = parent.sampled if config.sample_by_parent else is_kept(parent.trace_id, rate)
-    return None if kept else NotRecorded(name, parent.trace_id)
+def _keep(config: TracingConfig) -> Keep:
+    """Return what has to happen in a trace outside the sample for it to be sent."""
+    slow_ns = int(config.slow_trace_seconds * 1e9) if "slow" in config.keep else None
+    return Keep("failed" in config.keep, "retried" in config.keep, slow_ns)
 
 
 def _store_variable() -> str | None:

@@ -44,7 +44,7 @@ def open_run(
         return None, None
     if run.record.name != name:  # the settings of a flow name its traces, not those made by hand
         run.record.name = name
-        if run.record.parent_id is None:
+        if run.record.host is None:  # its parent, if it has one, is not in our store
             run.record.trace.name = name
     return run, settings.recorder()
 

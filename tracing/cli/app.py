@@ -10,6 +10,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from tracing.cli import traces
+from tracing.cli.options import Json, StorePath
+
 # ruff: noqa: PLC0415 - see the first line
 
 
@@ -48,15 +51,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-StorePath = Annotated[
-    Path | None,
-    typer.Option(
-        "--store",
-        metavar="PATH",
-        help="Trace store to read; otherwise POCKETFLOW_TRACE_STORE, or the user's own.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Phases = Annotated[bool, typer.Option("--phases", help="Show prep, exec and post of each node.")]
 
 
@@ -113,27 +107,7 @@ def demo(
     screen.lines(render.after_demo(trace_id, report, path, program))
 
 
-@app.command()
-def traces(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 20,
-    name: Annotated[str | None, typer.Option(help="Only traces of this name.")] = None,
-    as_json: Json = False,
-    store: StorePath = None,
-) -> None:
-    """List the traces in the store, latest first."""
-    from tracing.cli import console, document, reading, render
-
-    path = reading.store_path(store)
-    found = reading.summaries(path, limit, name)
-    if as_json:
-        console.write_json([document.summary_document(summary) for summary in found])
-        return
-    screen, view = console.screen(), console.view()
-    if not found:
-        screen.lines(render.nothing_yet(path, name, console.program()))
-        return
-    screen.print(render.traces_table(found, view))
-    screen.lines(render.footer(path))
+app.add_typer(traces.group, name="traces")
 
 
 @app.command()
@@ -186,3 +160,22 @@ def store_(store: StorePath = None) -> None:
 
     found = reading.facts(reading.store_path(store))
     console.screen().lines(render.store_page(found, console.program()))
+
+
+@app.command()
+def doctor(
+    offline: Annotated[bool, typer.Option("--offline", help="Send nothing.")] = False,
+    as_json: Json = False,
+    store: StorePath = None,
+) -> None:
+    """Check versions, store, settings, targets and clocks, and say what to fix."""
+    from tracing.cli import console, findings
+    from tracing.cli.doctor import examine
+
+    found = examine(store, offline=offline)
+    if as_json:
+        console.write_json(findings.document(found))
+    else:
+        console.screen().lines(findings.page(found, console.view()))
+    if findings.count(found, "wrong"):
+        raise typer.Exit(1)

@@ -15,10 +15,10 @@ from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from tracing.store import owner as owners
-from tracing.store.load import Load, read
 from tracing.store.schema import connect
 
 if TYPE_CHECKING:
+    from tracing.store.load import Load
     from tracing.store.store import TraceStore
 
 
@@ -73,6 +73,8 @@ class Outbox:
         Raises:
             sqlite3.Error: The store cannot be read.
         """
+        from tracing.store.load import read  # noqa: PLC0415 (only who sends needs it)
+
         with self._opened() as connection:
             return read(connection, key, self._store.number, most, room)
 

@@ -157,7 +157,7 @@ class TraceStore:
         with self._closing:
             if not self.is_closed:
                 self.is_closed = True
-                used = self._buffer.started
+                used = self._buffer.started or self._writer.number
                 self._buffer.shut()
                 if used:
                     self._end(time.monotonic() + timeout)

@@ -1,0 +1,1 @@
+"""Traces as files: written for other programs, and read back."""
