@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,14 +37,29 @@ def _stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def store_path(_stores: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Point the trace store at a file that no other test uses; it does not exist yet."""
+def store_path(_stores: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Path, None, None]:
+    """Point the trace store at a file that no other test uses; it does not exist yet.
+
+    The stores that a test has opened are closed after it, so that none of its targets, which are
+    gone by then, has a part in the next one.
+    """
     for variable in list(os.environ):  # what the machine says about where traces go is not ours
         if variable.startswith(("OTEL_", "LANGFUSE_", "POCKETFLOW_")):
             monkeypatch.delenv(variable)
     path = _stores / f"{next(_numbers)}.db"
     monkeypatch.setenv("POCKETFLOW_TRACE_STORE", str(path))
-    return path
+    before = set(_open_stores())
+    yield path
+    for store in _open_stores():
+        if store not in before:
+            for courier in store.couriers:
+                courier.stop(0.0)
+            store.close(1.0)
+
+
+def _open_stores() -> list[Any]:
+    module = sys.modules.get("tracing.store.store")
+    return module.open_stores() if module is not None else []
 
 
 @pytest.fixture
