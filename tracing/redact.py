@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -149,7 +149,18 @@ class Redactor:
         Under secret keys None and booleans stay, since they tell no more than whether a secret is
         set. What is not JSON is replaced whole, for nobody can tell what is in it.
         """
-        found = self._suspects(payload)
+        return self._apply(payload, self._suspects(payload))
+
+    def apply_all(self, payloads: Sequence[bytes | None]) -> list[bytes | None]:
+        """Do what `apply` does for several documents at a third of the price; None stays."""
+        given = [payload for payload in payloads if payload is not None]
+        if self.shapes and given:
+            whole = b" ".join(given) if len(given) > 1 else given[0]
+            if _spells(whole) or suspects(whole, self.is_secret):
+                return [None if payload is None else self.apply(payload) for payload in payloads]
+        return [None if payload is None else self._apply(payload, ()) for payload in payloads]
+
+    def _apply(self, payload: bytes, found: Sequence[Shape]) -> bytes:
         search = bool(found or self.patterns)
         if not (search or self.functions or b"{" in payload or b'","' in payload):
             return payload
@@ -184,8 +195,8 @@ class Redactor:
     def _suspects(self, payload: bytes) -> list[Shape]:
         if not self.shapes:
             return []
-        if b"\\" in payload and (b"\\u" in payload or b"\\/" in payload):
-            try:  # it may spell its letters as numbers
+        if _spells(payload):
+            try:
                 payload = orjson.dumps(orjson.loads(payload))
             except orjson.JSONDecodeError:
                 return []
@@ -318,6 +329,11 @@ def _each(tree: Any, clean: Callable[[str], str]) -> Any:
 
 def _numbered(box: Any) -> Iterable[tuple[int, Any]]:
     return enumerate(box) if type(box) is list else ()
+
+
+def _spells(payload: bytes) -> bool:
+    """Tell whether JSON text may spell letters as numbers."""
+    return b"\\" in payload and (b"\\u" in payload or b"\\/" in payload)
 
 
 def _split(key: str) -> list[str]:

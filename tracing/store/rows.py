@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
@@ -82,7 +83,13 @@ def record_row(
         route: Row number of where it is sent to; None: nowhere.
     """
     start, end, parent = record.start, record.end, record.parent_id
-    redact = _unchanged if redactor is None else redactor.apply
+    contents: Sequence[bytes | None] = (
+        encode(dict(record.attributes)) if record.attributes else None,
+        record.input,
+        record.output,
+    )
+    if redactor is not None:
+        contents = redactor.apply_all(contents)
     return (
         trace,
         owner,
@@ -100,9 +107,7 @@ def record_row(
         _json([_phase(phase, start, redactor) for phase in record.phases])
         if record.phases
         else None,
-        redact(encode(dict(record.attributes))) if record.attributes else None,
-        None if record.input is None else redact(record.input),
-        None if record.output is None else redact(record.output),
+        *contents,
     )
 
 
