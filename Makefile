@@ -7,6 +7,7 @@ PYTHON ?=
 STRICT ?=
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+CHAOS_ARGS ?=
 
 ifeq ($(STRICT),1)
 export REQUIRE_SERVICES := 1
@@ -20,7 +21,7 @@ INSTALLED := $(VENV)/.installed-$(KEY)
 TOOLS := $(VENV)/.tools-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint fix bench clean help
+.PHONY: demo test lint fix bench chaos phoenix clean help
 .NOTPARALLEL:
 
 demo: $(INSTALLED) ## run a real flow and show its trace (DEMO_ARGS=folder)
@@ -44,12 +45,18 @@ bench: $(TOOLS) ## compare with PocketFlow and a bare loop
 		echo "== $$script"; $(BIN)/python -P "$$script" || exit 1; \
 	done
 
+chaos: $(INSTALLED) ## send 100,000 spans against every fault, killed in the middle (CHAOS_ARGS=…)
+	@$(BIN)/python -m chaos $(CHAOS_ARGS)
+
+phoenix: $(INSTALLED) ## send a run to a real Phoenix and read it back (installs 850 MB, once)
+	@$(BIN)/python -m chaos.phoenix .venv-phoenix
+
 clean: ## remove .venv and everything that was made
-	@rm -rf $(VENV) dist build pocketflow-report.md .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .venv-phoenix phoenix.png dist build pocketflow-report.md .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 
 # A candidate counts when it runs (a pyenv shim may exist and fail) and has what we need.
 FIND_PYTHON = \

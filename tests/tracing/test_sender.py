@@ -200,6 +200,24 @@ def test_requests_that_are_too_large_are_cut(begin):
     assert store.outbox.waiting()[0].aside == 0
 
 
+def test_the_size_that_fits_is_remembered(begin):
+    """After the first 413 requests are made small enough from the start."""
+    refused = []
+
+    def answer(spans: Sequence[OutSpan]) -> Answer:
+        if len(spans) > 300:
+            refused.append(len(spans))
+            return Answer(413, "too large")
+        return Answer(200)
+
+    store, wire, sender = begin(answer)
+    put(store, run(route("one"), nodes=2000))
+    send(store, sender)
+
+    assert len(wire.taken) == 8001
+    assert len(refused) == 3  # 512 records, 256, 128: 64 of them fit
+
+
 def test_an_address_that_takes_nothing_costs_nothing(begin):
     """Where even a request without spans is refused, the address is wrong and not the spans."""
     store, wire, sender = begin(lambda spans: Answer(400, "what is this?"))

@@ -242,7 +242,7 @@ def own_attributes(span: Span, part: str, prefix: str = USERS) -> dict[str, Any]
         found["output.mime_type"] = "application/json"
     if span.error is not None:
         found["error.type"] = legal(span.error.type)
-    elif span.outcome not in ("completed", "running"):
+    elif span.outcome not in ("completed", "running", "skipped"):
         found["error.type"] = span.outcome
     if part is not CHAIN:
         _of_model(span, part, found)

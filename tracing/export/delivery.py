@@ -49,6 +49,7 @@ class Outcome:
         aside: Row numbers of records that the target will never take, with the reason.
         rejected: Spans that the target refused while it took the rest of a request.
         said: What it said about these.
+        too_large: Whether the last request was too large for the target.
     """
 
     done: int = 0
@@ -56,6 +57,7 @@ class Outcome:
     aside: list[tuple[int, str]] = field(default_factory=list)
     rejected: int = 0
     said: str = ""
+    too_large: bool = False
 
 
 class Delivery:
@@ -69,6 +71,8 @@ class Delivery:
     def __init__(self, target: Target, wire: Wire) -> None:
         self._target = target
         self._wire = wire
+        self._fits: int | None = None
+        """Items that have fitted into a request, after one that was too large."""
         self._works = False
         """Whether the target has ever taken something, so that a refusal is about the content."""
 
@@ -84,12 +88,17 @@ class Delivery:
             waiting = [part]
             while waiting:
                 some = waiting.pop()
+                if self._fits is not None and len(some) > self._fits:
+                    waiting += _cut(some, self._fits)
+                    continue
                 seconds = timeout()
                 if seconds <= 0:
                     outcome.verdict = Verdict(Kind.RETRY, "there was no time left")
                     return outcome
                 verdict = self._send(some, seconds, outcome)
                 if verdict.kind is Kind.SPLIT:
+                    if outcome.too_large:
+                        self._fits = max(1, len(some) // 2)
                     middle = len(some) // 2
                     waiting += [some[middle:], some[:middle]]
                 elif verdict.kind is Kind.DONE:
@@ -132,6 +141,7 @@ class Delivery:
     ) -> Verdict:
         answer = self._wire.send(spans, route, timeout)
         verdict = judge(answer, len(spans))
+        outcome.too_large = answer.status == _TOO_LARGE
         if verdict.kind is Kind.DONE:
             self._works = True
             if verdict.rejected:
@@ -167,6 +177,11 @@ def _alike(items: Sequence[Item], scores_apart: bool) -> Iterator[list[Item]]:
 
     for _, run in groupby(items, sort):
         yield list(run)
+
+
+def _cut(items: list[Item], size: int) -> list[list[Item]]:
+    """Return *items* in pieces of *size*, the first one last: they are taken from the end."""
+    return [items[at : at + size] for at in range(0, len(items), size)][::-1]
 
 
 def _reason(name: str, verdict: Verdict) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tracing.export.attributes import text
 from tracing.export.model import ERROR, OK, UNSET, SpanEvent
-from tracing.record import CANCELLED, COMPLETED, FAILED, INTERRUPTED, RUNNING, Failure
+from tracing.record import CANCELLED, COMPLETED, FAILED, INTERRUPTED, RUNNING, SKIPPED, Failure
 from tracing.store.model import PhaseSpan, Span
 
 
@@ -20,7 +20,7 @@ def verdict(outcome: str, error: Failure | None) -> tuple[int, str]:
     """Return the status of what ended so, and words for it: all that Langfuse shows of an error."""
     if outcome == COMPLETED:
         return OK, ""
-    if outcome == RUNNING:
+    if outcome in (RUNNING, SKIPPED):
         return UNSET, ""
     if outcome == INTERRUPTED:
         return ERROR, "interrupted: its process died"

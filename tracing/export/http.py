@@ -100,7 +100,7 @@ class HttpTransport:
         target = self._target
         with self._session.post(
             self._url,
-            data=gzip.compress(body, 4, mtime=0) if self._gzip else body,
+            data=gzip.compress(body, 1, mtime=0) if self._gzip else body,
             headers=self._headers,
             timeout=timeout,
             verify=target.certificate or True,

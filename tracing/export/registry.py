@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 from tracing.export.model import Route, Target
@@ -28,3 +29,11 @@ def _sender(store: TraceStore, target: Target) -> Sender:
     sender = Sender(store, target, connect=wire_to)
     store.couriers.append(sender)
     return sender
+
+
+if hasattr(os, "register_at_fork"):  # else a child may find it locked by a thread that is not there
+    os.register_at_fork(
+        before=_attaching.acquire,
+        after_in_parent=_attaching.release,
+        after_in_child=_attaching.release,
+    )

@@ -29,6 +29,7 @@ ROOM: Final = 1 << 20
 """Bytes of content in one load, about: receivers commonly take 4 MiB."""
 _FULL_SPEED: Final = 3000.0  # records a second: the flow needs the interpreter more than we do …
 _COURTESY: Final = 10.0  # … and may have it for so many seconds
+_SHARE: Final = 4.0  # after that it has so many times the time that we take
 _LOOK: Final = 30.0  # seconds between looks for what dead processes have left
 _SICK: Final = 1.0  # seconds before another try when the store itself does not answer
 _INSISTENCE: Final = 5.0  # seconds that a change of the store is tried for …
@@ -248,20 +249,33 @@ class Sender:
                 self._answer(flushes)
                 return
             self._waiting = True
+            began = self._clock()
             outcome = delivery.deliver(load.items, self._time_left)
             self._settle(load, outcome)
             if outcome.verdict is not None:
-                self._failed(outcome.verdict)
+                if self._stop_at is None:  # else there was no time for it, which is no trouble
+                    self._failed(outcome.verdict)
                 self._answer(flushes)
                 return
             self._succeeded()
-            if self._stop_at is None and not self._flushes and self._lets_pass(self._clock()):
-                self._due = self._clock() + self._delay
+            if self._stop_at is None and not self._flushes and self._rests(began):
                 return
+
+    def _rests(self, began: float) -> bool:
+        """Tell whether to wait before the next load, after one that *began* then."""
+        now = self._clock()
+        if self._lets_pass(now):
+            self._due = now + self._delay
+            return True
+        if self._busy_since is None:
+            return False
+        self._due = now + _SHARE * (now - began)  # it does not end: from now on we take turns
+        return True
 
     def _connected(self) -> Delivery:
         if self._delivery is None:
-            self._wire = self._connect(self.target)
+            with self._store.outbox.lock:  # a fork in the middle of an import would never end
+                self._wire = self._connect(self.target)
             self._delivery = Delivery(self.target, self._wire)
         return self._delivery
 
