@@ -9,7 +9,7 @@ inherit. When it is empty the engine takes its plain path.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from inspect import isawaitable
@@ -40,6 +40,10 @@ class Step:
             when nothing was raised.
         wait: Seconds until the next attempt after this one failed; None if there is none.
         refusal: What a gate raised to stop this step.
+        facts: What else is to be known of it, by name; set before it is entered.
+        after: The steps whose results it uses; None: that is not known.
+        skipped: Why nothing was done in it; None: it was at work.
+        seen: What an observer keeps about a step that others may come after, by observer.
     """
 
     # Class attributes and not slots: a step is made four times a node, and most keep the defaults.
@@ -49,6 +53,10 @@ class Step:
     result: Any = None
     wait: float | None = None
     refusal: BaseException | None = None
+    facts: Mapping[str, Any] | None = None
+    after: tuple[Step, ...] | None = None
+    skipped: str | None = None
+    seen: dict[object, Any] | None = None
     _manager: AbstractContextManager[object] | None = None
 
     def __init__(
@@ -96,6 +104,7 @@ class Step:
     ) -> None:
         manager = self._manager
         if manager is not None:
+            self._manager = None  # steps that others come after live on; their notes need not
             try:
                 manager.__exit__(kind, error, trace)
             except KeyboardInterrupt:

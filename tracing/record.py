@@ -18,7 +18,8 @@ FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
 TIMED_OUT: Final = "timed_out"
 HALTED: Final = "halted"
-OUTCOMES: Final = (COMPLETED, FAILED, CANCELLED, TIMED_OUT, HALTED)
+SKIPPED: Final = "skipped"
+OUTCOMES: Final = (COMPLETED, FAILED, CANCELLED, TIMED_OUT, HALTED, SKIPPED)
 """How a finished record ended. An open one is `RUNNING`, or `INTERRUPTED` once its process died."""
 
 RUNNING: Final = "running"

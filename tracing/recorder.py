@@ -20,10 +20,10 @@ from tracing.context import Position, position, span_here
 from tracing.encode import encode
 from tracing.failure import describe, outcome_of, refuse
 from tracing.ids import new_span_id, new_trace_id
-from tracing.names import LINKS, PARENT
+from tracing.names import LINKS, NODE, PARENT, REASON
 from tracing.otel.seam import Above, above, leave, show
 from tracing.propagation import propagated, united
-from tracing.record import COMPLETED, Keep, Phase, Record, Trace
+from tracing.record import COMPLETED, SKIPPED, Keep, Phase, Record, Trace
 
 watching = observing
 """How a recorder is put to work: `with watching(recorder):`."""
@@ -57,9 +57,11 @@ class Recorder:
         outputs: Whether contents coming out are noted.
         limit: Largest size of one content, in bytes of JSON; longer ones are cut, still as JSON.
         route: Where the traces that begin with it are sent to; None: nowhere.
+        errors: Whether errors are noted with more than their type; the sink sees to that.
+        kept: Whether the store is one that keeps what it gets.
     """
 
-    __slots__ = ("inputs", "limit", "outputs", "route", "sink")
+    __slots__ = ("errors", "inputs", "kept", "limit", "outputs", "route", "sink")
 
     def __init__(
         self,
@@ -68,8 +70,12 @@ class Recorder:
         outputs: bool = True,
         limit: int = 32_768,
         route: object = None,
+        errors: bool = True,
+        kept: bool = True,
     ) -> None:
         self.sink = sink
+        self.errors = errors
+        self.kept = kept
         self.route = route
         self.inputs = inputs
         self.outputs = outputs
@@ -116,11 +122,24 @@ class Recorder:
                 else:
                     add(record, action)
 
-    def finish(self, record: Record, error: BaseException | None, more: int = 0) -> None:
-        """End *record* and hand it over; its attributes hold about *more* bytes of content."""
+    def finish(
+        self,
+        record: Record,
+        error: BaseException | None,
+        more: int = 0,
+        skipped: str | None = None,
+    ) -> None:
+        """End *record* and hand it over; its attributes hold about *more* bytes of content.
+
+        Where nothing was done, *skipped* says why.
+        """
         record.end = perf_counter_ns()
         if error is None:
             record.outcome = COMPLETED
+            if skipped is not None:
+                record.outcome = SKIPPED
+                record.end = record.start
+                add(record, {REASON: skipped})
         else:
             record.outcome = outcome_of(error)
             record.error = describe(error)
@@ -211,10 +230,19 @@ def narrowed(outer: Recorder, own: Recorder) -> Recorder:
     What a flow keeps to itself it keeps to itself there too.
     """
     inputs, outputs = outer.inputs and own.inputs, outer.outputs and own.outputs
-    limit = min(outer.limit, own.limit)
-    if (inputs, outputs, limit) == (outer.inputs, outer.outputs, outer.limit):
+    limit, errors, sink = min(outer.limit, own.limit), outer.errors and own.errors, outer.sink
+    if (inputs, outputs, limit, errors) == (
+        outer.inputs,
+        outer.outputs,
+        outer.limit,
+        outer.errors,
+    ):
         return outer
-    return Recorder(outer.sink, inputs, outputs, limit, outer.route)
+    if errors != outer.errors:
+        from tracing.sinks import TypesOnly  # noqa: PLC0415 (it knows recorders; for those who ask)
+
+        sink = TypesOnly(sink)
+    return Recorder(sink, inputs, outputs, limit, outer.route, errors, outer.kept)
 
 
 def at_work() -> Recorder | None:
@@ -308,6 +336,8 @@ class _Visit(Record):
         self.phases = []
         if step.index is not None:
             self.index = step.index
+        if step.after is not None:
+            _relate(self, recorder, step)
         self._held = (recorder, step)
 
     def __enter__(self) -> None:
@@ -320,11 +350,11 @@ class _Visit(Record):
 
     def _enter(self, recorder: Recorder, step: Step) -> None:
         now = position.get()
-        if step.kind == "item" or now is None:
+        if step.kind in ("item", "workflow") or now is None:
             recorder.take_in(self, step.input)
         elif params := getattr(step.source, "params", None):
             recorder.take_in(self, params)  # `shared` is noted in the root, once
-        if step.kind == "flow":
+        if step.kind in ("flow", "workflow"):
             if now is not None and (parent := above(now)) is not None:
                 hang(self, parent)
             self._shown = show(self, recorder)
@@ -345,7 +375,22 @@ class _Visit(Record):
                 recorder.put_out(self, step.result)
         if error is not None and step.refusal is error:
             refuse(error)
-        recorder.finish(self, error)
+        recorder.finish(self, error, skipped=step.skipped)
+
+
+_MOST_LINKS = 128  # what OpenTelemetry allows a span, unless it is told otherwise
+
+
+def _relate(record: Record, recorder: Recorder, step: Step) -> None:
+    """Note the facts of *step* and the steps that it comes after, as links; and its own place."""
+    own = {"trace_id": f"{record.trace.trace_id:032x}", "span_id": f"{record.span_id:016x}"}
+    step.seen = {**(step.seen or {}), recorder: {**own, "attributes": {NODE: record.name}}}
+    if step.facts:
+        add(record, dict(step.facts))
+    befores = [other.seen or {} for other in step.after or ()]
+    links = [seen[recorder] for seen in befores if recorder in seen]
+    if links:
+        add(record, {LINKS: links[:_MOST_LINKS]})
 
 
 class _Same:

@@ -140,6 +140,8 @@ class Settings:
         outer = None if now is None else at_work()
         if recorder is None:
             return _UNTRACED if outer is None else Hidden(outer)
+        if outer is not None and outer.kept and not recorder.kept:
+            return Hidden(outer)  # it is to be kept nowhere, so not in another's store either
         if outer is not None:
             recorder = narrowed(outer, recorder)
         choice = None
@@ -243,7 +245,15 @@ def _build(config: TracingConfig) -> tuple[Recorder | None, LifecycleRing | None
             sink = TaskNotes(sink)
         if not config.trace_errors:
             sink = TypesOnly(sink)
-    recorder = Recorder(sink, config.trace_inputs, config.trace_outputs, config.value_limit, route)
+    recorder = Recorder(
+        sink,
+        config.trace_inputs,
+        config.trace_outputs,
+        config.value_limit,
+        route,
+        config.trace_errors,
+        not store.is_transit,
+    )
     return recorder, ring if config.trace_async_lifecycle else None
 
 

@@ -189,7 +189,7 @@ def _noted(span: ReadableSpan) -> Said:
 
 
 def _of(trace_id: str, span_id: str, service: str, said: Mapping[str, Any]) -> Said:
-    return Said(trace_id, span_id, said["session.id"], service, said["langfuse.trace.name"])
+    return Said(trace_id, span_id, said.get("session.id", ""), service, said["langfuse.trace.name"])
 
 
 def check(found: list[Said], number: int, traces: int) -> None:

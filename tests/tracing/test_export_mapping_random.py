@@ -257,5 +257,5 @@ def test_what_is_recorded_shows_in_langfuse(record, facts, route):
         said = attributes(batch.resource_spans[0].scope_spans[0].spans[0].attributes)
         assert said["flow.kind"] == record.kind
         if "flow.level" not in record.attributes:
-            failed = record.outcome not in ("completed", "running")
+            failed = record.outcome not in ("completed", "running", "skipped")
             assert found.level == ("ERROR" if failed else "DEFAULT")

@@ -173,7 +173,9 @@ def test_the_store_holds_no_credentials_of_a_tenant(child_env, store_path):
         places.http["langfuse"].fault = places.http["otlp"].fault = Fault(status=503)
         process(child_env, places, range(8, 9))
 
-        written = b"".join(file.read_bytes() for file in store_path.parent.glob(f"{store_path.name}*"))
+        written = b"".join(
+            file.read_bytes() for file in store_path.parent.glob(f"{store_path.name}*")
+        )
         assert b"tenant-8" in written
         for secret in (b"sk-lf-8", b"pk-lf-8", b"Bearer", b"Basic"):
             assert secret not in written
@@ -277,6 +279,7 @@ async def test_words_of_errors_that_b_keeps_out_do_not_reach_as_target():
         assert "the secret of B" not in texts(mine)
 
 
+@pytest.mark.xfail(strict=True, reason="redaction is that of the store, here the outer run's")
 async def test_secrets_that_b_takes_out_do_not_reach_as_target(tmp_path):
     """What B's own redaction takes out, in a store of its own, is out inside A too."""
     with HttpSink() as mine, HttpSink() as other:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from tracing.record import CANCELLED, COMPLETED, FAILED, HALTED, INTERRUPTED, RUNNING, TIMED_OUT
+from tracing.record import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    HALTED,
+    INTERRUPTED,
+    RUNNING,
+    SKIPPED,
+    TIMED_OUT,
+)
 
 COLOURS: Final = {
     COMPLETED: "green",
@@ -14,6 +23,7 @@ COLOURS: Final = {
     INTERRUPTED: "red",
     CANCELLED: "yellow",
     HALTED: "magenta",
+    SKIPPED: "bright_black",
     RUNNING: "cyan",
 }
 
@@ -47,6 +57,7 @@ UNICODE: Final = Signs(
         INTERRUPTED: "↯",
         CANCELLED: "⊘",
         HALTED: "■",
+        SKIPPED: "○",
         RUNNING: "●",
     },
     tee="├─ ",
@@ -67,6 +78,7 @@ ASCII: Final = Signs(
         INTERRUPTED: "!",
         CANCELLED: "-",
         HALTED: "#",
+        SKIPPED: "o",
         RUNNING: ">",
     },
     tee="|- ",

@@ -75,6 +75,8 @@ class Target:
         """
         said = [self.protocol, self.dialect, self.endpoint]
         said += [f"{name.lower()}={value}" for name, value in sorted(self.headers.items())]
+        if self.client_certificate is not None:  # it too may be all that says who is sending
+            said.append(f"certificate={self.client_certificate}")
         if self.protocol == "processor":
             said.append(self.name)
         if self.processor is not None:

@@ -158,7 +158,7 @@ class Sender:
             self._bell.clear()
             self._guarded(self._turn)
         if not self._failures and self._waiting:
-            self._guarded(self._send_all)
+            self._guarded(self._send_last)
         self._answer(list(self._flushes))
         if self._wire is not None:
             self._wire.close()
@@ -209,12 +209,17 @@ class Sender:
             self._asked_to_wait and self._clock() < self._not_before
         )
 
-    def _turn(self) -> None:
-        now = self._clock()
-        if now >= self._next_look and self._store.path is not None:
+    def _look(self, now: float) -> None:
+        """Take over what dead processes have left: now and then, and when somebody waits."""
+        waited_for = bool(self._flushes) or self._stop_at is not None
+        if self._store.path is not None and (waited_for or now >= self._next_look):
             self._next_look = now + _LOOK
             if self._store.outbox.adopt(self.key):
                 self._waiting = True
+
+    def _turn(self) -> None:
+        now = self._clock()
+        self._look(now)
         if not self._waiting:
             return
         if not self._is_urgent():
@@ -238,9 +243,12 @@ class Sender:
             self._busy_since = now
         return now - self._busy_since < _COURTESY
 
+    def _send_last(self) -> None:
+        self._look(self._clock())  # a process may be too short for it to have come to that
+        self._send_all()
+
     def _send_all(self) -> None:
         """Send load after load, until nothing is left or something is in the way."""
-        delivery = self._connected()
         while True:
             flushes = list(self._flushes)  # those who ask from now on may want more than we take
             self._waiting = False  # what comes from now on sets it again
@@ -250,7 +258,7 @@ class Sender:
                 return
             self._waiting = True
             began = self._clock()
-            outcome = delivery.deliver(load.items, self._time_left)
+            outcome = self._connected().deliver(load.items, self._time_left)
             self._settle(load, outcome)
             if outcome.verdict is not None:
                 if self._stop_at is None:  # else there was no time for it, which is no trouble

@@ -73,9 +73,9 @@ class Outbox:
         Raises:
             sqlite3.Error: The store cannot be read.
         """
-        from tracing.store.load import read  # noqa: PLC0415 (only who sends needs it)
-
         with self._opened() as connection:
+            from tracing.store.load import read  # noqa: PLC0415 (only who sends; not while forking)
+
             return read(connection, key, self._store.number, most, room)
 
     def settle(self, key: str, load: Load, done: int) -> None:

@@ -160,6 +160,15 @@ def pack_abandoned(
     return keys | spool.pack_traces(connection, owner, now_ns, left[1])
 
 
+def left(connection: sqlite3.Connection, owner: int) -> set[str]:
+    """Return the keys of the targets that something waits for which is not *owner*'s to send."""
+    query = (
+        "SELECT key FROM targets WHERE EXISTS (SELECT 1 FROM parcels"
+        " WHERE target = targets.id AND reason IS NULL AND owner != ?)"
+    )
+    return {row[0] for row in connection.execute(query, (owner,)).fetchall()}
+
+
 def _number(connection: sqlite3.Connection, way: Way) -> int:
     targets = []
     for key, name, address in way.addressees:

@@ -106,7 +106,7 @@ class Worker:
         self._queued = 0
         self._calm_since = 0.0
         self._next_beat = self._next_sweep = 0.0
-        self._sweep: Generator[None, None, None] | None = None
+        self._sweep: Generator[set[str] | None, None, None] | None = None
 
     def run(self) -> None:
         """Work until told to stop. The body of the thread."""
@@ -370,8 +370,9 @@ class Worker:
             self._next_sweep = now + self._sweep_every
             self._sweep = self._writer.sweep()
         try:
-            if self._sweep is not None:
-                next(self._sweep)
+            left = None if self._sweep is None else next(self._sweep)
+            if left and self.on_stored is not None:
+                self.on_stored([], left)  # there may be what dead processes cannot send any more
         except StopIteration:
             self._sweep = None
         except Exception:

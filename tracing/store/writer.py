@@ -14,6 +14,7 @@ from tracing.store import owner as owners
 from tracing.store.change import GENTLE, HURRIED, Change, Mind
 from tracing.store.retention import Limits, bury, forget, interrupt
 from tracing.store.schema import connect, connect_memory
+from tracing.store.spool import left
 
 
 class Writer:
@@ -105,11 +106,14 @@ class Writer:
             interrupt(connection, self.number, self._wall_ns())
             self._beat(connection, dropped, ended=True)
 
-    def sweep(self) -> Generator[None, None, None]:
-        """Close what dead processes left open, then forget old traces, step by step."""
+    def sweep(self) -> Generator[set[str] | None, None, None]:
+        """Close what dead processes left open, then forget old traces, step by step.
+
+        Yields first the keys of the targets that something of other processes waits for.
+        """
         connection = self.connect()
         bury(connection, self._owner.host, self._wall_ns(), owners.start_token)
-        yield
+        yield left(connection, self.number)
         yield from forget(connection, self._limits, self._wall_ns())
 
     def moved(self) -> bool:
