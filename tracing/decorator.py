@@ -11,10 +11,12 @@ from uuid import UUID
 
 from tracing.config import TracingConfig
 from tracing.functions import trace_function
+from tracing.run import ABSENT
 from tracing.settings import Settings
 
 T = TypeVar("T")
-_RUNS = ("run", "run_async")
+_EXECUTES = "execute_workflow_async"
+_RUNS = ("run", "run_async", _EXECUTES)
 _SETTINGS = "__pocketflow_trace__"
 _TWIN = "__pocketflow_twin__"
 
@@ -40,13 +42,13 @@ def trace_flow(
     tags: Sequence[str] = (),
     metadata: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Trace every run of a flow class, a flow object, or a function.
+    """Trace every run of a flow class, a flow object, a workflow runtime, or a function.
 
     Use it bare (`@trace_flow`), with parentheses (`@trace_flow()`), or on an object
     (`flow = trace_flow(flow)`). A class or object is given back itself, with its `run` and
-    `run_async` traced; nodes are not touched. A function (plain, async, generator or async
-    generator) is given back wrapped, its signature kept. A run inside another traced run becomes
-    part of that trace.
+    `run_async` traced (of a runtime its `execute_workflow_async`); nodes are not touched. A
+    function (plain, async, generator or async generator) is given back wrapped, its signature
+    kept. A run inside another traced run becomes part of that trace.
 
     Args:
         config: Settings; from the environment, at the first run, when left out. Never changed.
@@ -130,6 +132,8 @@ def _label(flow: Any) -> str:
 
 
 def _method(original: Any, name: str, settings: Settings) -> Any:
+    if name == _EXECUTES:
+        return _execution(original, settings)
     if name == "run_async" or inspect.iscoroutinefunction(original):
 
         @wraps(original)
@@ -162,6 +166,30 @@ def _method(original: Any, name: str, settings: Settings) -> Any:
         return result
 
     return run
+
+
+def _execution(original: Any, settings: Settings) -> Any:
+    """Return the method of a runtime that executes workflows, traced."""
+
+    @wraps(original)
+    async def execute_workflow_async(
+        self: Any, workflow: Any, inputs: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        if callable(build := getattr(workflow, "build", None)):
+            workflow = build()  # so that the engine's own step is about the object that we know
+        name = getattr(workflow, "name", None) or type(workflow).__name__
+        run = settings.start("workflow", name, workflow, inputs)
+        try:
+            with run:
+                result = await original(self, workflow, inputs, *args, **kwargs)
+        except BaseException as error:
+            run.finish(error, ABSENT)
+            raise
+        failures = getattr(result, "exceptions", None) or {}
+        run.finish(next(iter(failures.values()), None), result.get("results"))
+        return result
+
+    return execute_workflow_async
 
 
 def _shared(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -22,7 +22,11 @@ _PHASES: Final = {
     "fallback": AsyncPhase.EXEC,
     "post": AsyncPhase.POST,
 }
-_ENDS: Final = {r.COMPLETED: _S.COMPLETED, r.CANCELLED: _S.CANCELLED}
+_ENDS: Final = {
+    r.COMPLETED: _S.COMPLETED,
+    r.CANCELLED: _S.CANCELLED,
+    r.SKIPPED: _S.CANCELLED,
+}
 
 # When (nanoseconds of the monotonic clock), what, in which phase, and what there is to say of it.
 _Moment: TypeAlias = tuple[int, AsyncNodeState, AsyncPhase, dict[str, Any]]

@@ -1,1 +1,79 @@
-"""Workflows: directed graphs of nodes that run as soon as their inputs are there."""
+"""Workflows: directed graphs of nodes that run as soon as their inputs are there.
+
+Code strings are trusted code of their author: they can do whatever the process can. The lint that
+looks through them catches mistakes; it is no sandbox.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pocketflow_async.workflow.async_builder import AsyncWorkflowBuilder
+    from pocketflow_async.workflow.builder import WorkflowBuilder
+    from pocketflow_async.workflow.errors import (
+        ConnectionError,
+        CyclicDependencyError,
+        NodeExecutionError,
+        PortError,
+        SafetyViolationError,
+        WorkflowError,
+        WorkflowExecutionError,
+        WorkflowValidationError,
+    )
+    from pocketflow_async.workflow.parallel_map import ItemsFailedError
+    from pocketflow_async.workflow.policies import AsyncRetryPolicy, ErrorHandler, RetryPolicy
+    from pocketflow_async.workflow.spec import Context, Edge, NodeSpec, Port, Ports, Work, Workflow
+    from pocketflow_async.workflow.workflow_node import WorkflowNode
+
+__all__ = [
+    "AsyncRetryPolicy",
+    "AsyncWorkflowBuilder",
+    "ConnectionError",
+    "Context",
+    "CyclicDependencyError",
+    "Edge",
+    "ErrorHandler",
+    "ItemsFailedError",
+    "NodeExecutionError",
+    "NodeSpec",
+    "Port",
+    "PortError",
+    "Ports",
+    "RetryPolicy",
+    "SafetyViolationError",
+    "Work",
+    "Workflow",
+    "WorkflowBuilder",
+    "WorkflowError",
+    "WorkflowExecutionError",
+    "WorkflowNode",
+    "WorkflowValidationError",
+]
+
+_MODULES = {
+    "async_builder": "AsyncWorkflowBuilder",
+    "builder": "WorkflowBuilder",
+    "errors": (
+        "ConnectionError CyclicDependencyError NodeExecutionError PortError SafetyViolationError "
+        "WorkflowError WorkflowExecutionError WorkflowValidationError"
+    ),
+    "parallel_map": "ItemsFailedError",
+    "policies": "AsyncRetryPolicy ErrorHandler RetryPolicy",
+    "spec": "Context Edge NodeSpec Port Ports Work Workflow",
+    "workflow_node": "WorkflowNode",
+}
+_WHERE = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when they are asked for: the runtime needs the data of workflows, but no builder.
+    module = _WHERE.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

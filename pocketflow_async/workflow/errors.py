@@ -22,7 +22,7 @@ class WorkflowValidationError(WorkflowError, ValueError):
         super().__init__("\n".join(problems))
 
 
-class ConnectionError(WorkflowValidationError, builtins.ConnectionError):  # noqa: A001 - its name
+class ConnectionError(WorkflowValidationError, builtins.ConnectionError):
     """Raised for an edge that cannot be: to itself, twice, from or to nowhere."""
 
 

@@ -31,7 +31,7 @@ class Context(Protocol):
 
 
 class Work(Protocol):
-    """What a node does. One object may be at work many times at once: it keeps no state of a run."""
+    """What a node does; it keeps no state of a run, so it may be at work many times at once."""
 
     @property
     def is_async(self) -> bool:
@@ -139,3 +139,74 @@ class Workflow:
     aliases: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
     resource_registry: Any = field(default=None, repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the workflow as plain data; see `documents.to_dict`.
+
+        Raises:
+            WorkflowValidationError: Something in it cannot be saved.
+        """
+        from pocketflow_async.workflow.documents import to_dict  # noqa: PLC0415 (a run needs none)
+
+        return to_dict(self)
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """Return the workflow as JSON.
+
+        Raises:
+            WorkflowValidationError: Something in it cannot be saved.
+        """
+        from pocketflow_async.workflow.documents import to_json  # noqa: PLC0415 (a run needs none)
+
+        return to_json(self, indent=indent)
+
+    def to_yaml(self) -> str:
+        """Return the workflow as YAML.
+
+        Raises:
+            WorkflowValidationError: Something in it cannot be saved.
+            WorkflowError: PyYAML is not installed.
+        """
+        from pocketflow_async.workflow.documents import to_yaml  # noqa: PLC0415 (a run needs none)
+
+        return to_yaml(self)
+
+    def to_mermaid(self) -> str:
+        """Return the workflow as a Mermaid flowchart."""
+        from pocketflow_async.workflow.drawing import mermaid  # noqa: PLC0415 (a run needs none)
+
+        return mermaid(self)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Workflow:
+        """Return the workflow that *document* describes; it is trusted like code.
+
+        Raises:
+            WorkflowValidationError: Something is wrong with it; all of it is named.
+        """
+        from pocketflow_async.workflow.documents import from_dict  # noqa: PLC0415 (see above)
+
+        return from_dict(document)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Workflow:
+        """Return the workflow that *text* describes; it is trusted like code.
+
+        Raises:
+            WorkflowValidationError: Something is wrong with it; all of it is named.
+        """
+        from pocketflow_async.workflow.documents import from_json  # noqa: PLC0415 (see above)
+
+        return from_json(text)
+
+    @classmethod
+    def from_yaml(cls, text: str | bytes) -> Workflow:
+        """Return the workflow that *text* describes; it is trusted like code.
+
+        Raises:
+            WorkflowValidationError: Something is wrong with it; all of it is named.
+            WorkflowError: PyYAML is not installed.
+        """
+        from pocketflow_async.workflow.documents import from_yaml  # noqa: PLC0415 (see above)
+
+        return from_yaml(text)

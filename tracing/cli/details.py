@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, TypeGuard
 from rich.cells import cell_len
 from rich.text import Text
 
+from tracing import names
 from tracing.cli import byhand, words
 from tracing.cli.shape import Entry, Hidden
 from tracing.cli.view import View
@@ -22,6 +23,8 @@ ATTEMPTS: Final = 3
 """So many failed attempts have a line; the name's own line says how many there were."""
 ACTION: Final = "action"
 """Attribute under which the recorder notes what post returned; it has its place beside the name."""
+_PLACED: Final = frozenset({ACTION, names.LINKS, names.REASON})
+"""Attributes that have a place of their own."""
 _INSTALLED: Final = re.compile(r"[/\\](site-packages|dist-packages|lib[/\\]python3\.\d+)[/\\]|^<")
 """Files of the standard library and of installed packages."""
 SUSPENDED: Final = "suspended"
@@ -85,12 +88,16 @@ def _of_span(span: Span, view: View) -> Iterator[Detail]:
 
 def _by_hand(span: Span, view: View) -> Iterator[Detail]:
     """Yield what was noted by hand: model, attributes, events and scores."""
+    if after := _before(span):
+        yield Detail("after ", after, "dim")
+    if reason := span.attributes.get(names.REASON):
+        yield Detail("", words.one_line(str(reason)), "dim")
     if model := byhand.of_model(span, view.signs.micro):
         yield Detail("model ", model, "dim")
     others = {
         key: value
         for key, value in span.attributes.items()
-        if key != ACTION and not byhand.is_told(key)
+        if key not in _PLACED and not byhand.is_told(key)
     }
     if others:
         yield Detail("attr ", words.one_line(pairs(others)), "dim")
@@ -103,6 +110,17 @@ def _by_hand(span: Span, view: View) -> Iterator[Detail]:
         yield Detail("", f"{view.signs.ellipsis} {more}", "dim")
     for score in span.scores:
         yield Detail("score ", byhand.of_score(score), "magenta")
+
+
+def _before(span: Span) -> str:
+    """Return the names of the nodes that a node of a workflow has its inputs from."""
+    links = span.attributes.get(names.LINKS)
+    found = []
+    for link in links if isinstance(links, list) else ():
+        said = link.get("attributes") if isinstance(link, dict) else None
+        if isinstance(said, dict) and names.NODE in said:  # else it is not one of ours
+            found.append(str(said[names.NODE]))
+    return words.one_line(", ".join(found))
 
 
 def _worth_showing(data: bytes | None, view: View) -> TypeGuard[bytes]:

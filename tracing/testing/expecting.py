@@ -32,7 +32,7 @@ class Expectation:
         self._span = span
 
     def outcome(self, expected: str) -> Expectation:
-        """Expect completed, failed, cancelled, timed_out, halted, running or interrupted."""
+        """Expect one of `record.OUTCOMES`, such as completed or failed, running or interrupted."""
         __tracebackhide__ = True
         error = self._span.error
         said = "" if error is None else f" ({_shown(error)})"

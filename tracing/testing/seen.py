@@ -54,7 +54,7 @@ class SeenSpan:
 
     @property
     def outcome(self) -> str:
-        """How it ended: completed, failed, cancelled, timed_out, halted; or that it is running."""
+        """How it ended, as one of `record.OUTCOMES`; or that it is running."""
         return self.span.outcome
 
     @property
