@@ -22,8 +22,6 @@ _TWIN = "__pocketflow_twin__"
 
 
 @overload
-def trace_flow(target: T, /) -> T: ...
-@overload
 def trace_flow(
     config: TracingConfig | None = None,
     flow_name: str | None = None,
@@ -33,24 +31,39 @@ def trace_flow(
     tags: Sequence[str] = (),
     metadata: Mapping[str, Any] | None = None,
 ) -> Callable[[T], T]: ...
+@overload
 def trace_flow(
-    config: Any = None,
+    target: T,
+    /,
     flow_name: str | None = None,
     session_id: str | None = None,
     user_id: str | None = None,
     *,
+    config: TracingConfig | None = None,
+    tags: Sequence[str] = (),
+    metadata: Mapping[str, Any] | None = None,
+) -> T: ...
+def trace_flow(
+    target: Any = None,
+    /,
+    flow_name: str | None = None,
+    session_id: str | None = None,
+    user_id: str | None = None,
+    *,
+    config: TracingConfig | None = None,
     tags: Sequence[str] = (),
     metadata: Mapping[str, Any] | None = None,
 ) -> Any:
     """Trace every run of a flow class, a flow object, a workflow runtime, or a function.
 
     Use it bare (`@trace_flow`), with parentheses (`@trace_flow()`), or on an object
-    (`flow = trace_flow(flow)`). A class or object is given back itself, with its `run` and
-    `run_async` traced (of a runtime its `execute_workflow_async`); nodes are not touched. A
-    function (plain, async, generator or async generator) is given back wrapped, its signature
-    kept. A run inside another traced run becomes part of that trace.
+    (`flow = trace_flow(flow, config=config)`). A class or object is given back itself, with its
+    `run` and `run_async` traced (of a runtime its `execute_workflow_async`); nodes are not
+    touched. A function (plain, async, generator or async generator) is given back wrapped, its
+    signature kept. A run inside another traced run becomes part of that trace.
 
     Args:
+        target: What is traced; when left out, a decorator is returned. A config may stand here too.
         config: Settings; from the environment, at the first run, when left out. Never changed.
         flow_name: Name of the trace; the name of the class or function when left out.
         session_id: Session the traces belong to; before the one in *config*.
@@ -63,8 +76,10 @@ def trace_flow(
 
     Results, errors and cancellation are those of the untraced run, whatever happens in tracing.
     """
+    if isinstance(target, TracingConfig):
+        target, config = None, target
     if config is not None and not isinstance(config, TracingConfig):
-        return trace_flow()(config)
+        raise TypeError(f"trace_flow: config must be a TracingConfig, not {config!r}")
     settings = Settings(
         None if config is None else replace(config),
         _text("flow_name", flow_name),
@@ -87,7 +102,7 @@ def trace_flow(
             f"trace_flow goes on a flow class, a flow object or a function, not on {target!r}"
         )
 
-    return decorate
+    return decorate if target is None else decorate(target)
 
 
 def _text(name: str, value: Any) -> str | None:

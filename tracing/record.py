@@ -11,7 +11,10 @@ that whatever the user opens inside has its right parent at once.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from tracing.redact import Redactor
 
 COMPLETED: Final = "completed"
 FAILED: Final = "failed"
@@ -116,6 +119,8 @@ class Record:
     """Plain data, the record's own: whoever adds to it changes it in place."""
     size: int = 0
     """Bytes of content that the buffer accounts for."""
+    redactor: Redactor | None = None
+    """What takes out what its own settings call secret; None: what the store takes out."""
     host: Record | None = None
     """The record that it was opened in, until it is stored; None for a root.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextvars import Token
 from time import perf_counter_ns
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pocketflow_async.hooks import Hooks as Hooks  # named twice: others get it from here
 from pocketflow_async.hooks import Kind as Kind
@@ -28,6 +28,9 @@ from tracing.traces import add as add
 from tracing.traces import hang as hang
 from tracing.traces import inherit as inherit
 from tracing.traces import new_trace as new_trace
+
+if TYPE_CHECKING:
+    from tracing.redact import Redactor
 
 watching = observing
 """How a recorder is put to work: `with watching(recorder):`."""
@@ -63,9 +66,10 @@ class Recorder:
         route: Where the traces that begin with it are sent to; None: nowhere.
         errors: Whether errors are noted with more than their type; the sink sees to that.
         kept: Whether the store is one that keeps what it gets.
+        redactor: What these settings alone take out; the sink sees to that. None: nothing.
     """
 
-    __slots__ = ("errors", "inputs", "kept", "limit", "outputs", "route", "sink")
+    __slots__ = ("errors", "inputs", "kept", "limit", "outputs", "redactor", "route", "sink")
 
     def __init__(
         self,
@@ -76,8 +80,10 @@ class Recorder:
         route: object = None,
         errors: bool = True,
         kept: bool = True,
+        redactor: Redactor | None = None,
     ) -> None:
         self.sink = sink
+        self.redactor = redactor
         self.errors = errors
         self.kept = kept
         self.route = route
@@ -162,7 +168,7 @@ def narrowed(outer: Recorder, own: Recorder) -> Recorder:
     """
     inputs, outputs = outer.inputs and own.inputs, outer.outputs and own.outputs
     limit, errors, sink = min(outer.limit, own.limit), outer.errors and own.errors, outer.sink
-    if (inputs, outputs, limit, errors) == (
+    if own.redactor is None and (inputs, outputs, limit, errors) == (
         outer.inputs,
         outer.outputs,
         outer.limit,
@@ -173,7 +179,11 @@ def narrowed(outer: Recorder, own: Recorder) -> Recorder:
         from tracing.sinks import TypesOnly  # noqa: PLC0415 (it knows recorders; for those who ask)
 
         sink = TypesOnly(sink)
-    return Recorder(sink, inputs, outputs, limit, outer.route, errors, outer.kept)
+    if own.redactor is not None:
+        from tracing.sinks import Redacting  # noqa: PLC0415 (likewise)
+
+        sink = Redacting(sink, own.redactor)
+    return Recorder(sink, inputs, outputs, limit, outer.route, errors, outer.kept, outer.redactor)
 
 
 def at_work() -> Recorder | None:

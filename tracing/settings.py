@@ -13,6 +13,7 @@ from tracing.original import adopt
 from tracing.otel.seam import above
 from tracing.record import Keep
 from tracing.recorder import Recorder, Sink, at_work, narrowed
+from tracing.redact import Redactor
 from tracing.run import Hidden, Run, Untraced
 from tracing.sampling import NotRecorded, choose, is_left_out
 
@@ -128,8 +129,8 @@ class Settings:
         """Open the span of a run; one that notes nothing when tracing is off, or cannot be."""
         try:
             return self._open(kind, self.name or label, source, value)
-        except Exception:
-            logger.exception("this run of %s is not traced", label)
+        except Exception as error:  # noqa: BLE001 - no run is to suffer from its tracing
+            _complain(label, error)
             return _UNTRACED
 
     def _open(self, kind: str, name: str, source: object, value: Any) -> Run:
@@ -184,6 +185,24 @@ class Settings:
         return self.config is None or self.config.store is None
 
 
+def _complain(label: str, error: Exception) -> None:
+    """Say why runs are not traced: once for each reason, and in one line for a wrong setting."""
+    said = f"{type(error).__name__}: {error}"
+    if said in _said:
+        logger.debug("this run of %s is not traced: %s", label, said)
+        return
+    if len(_said) < _MOST_REASONS:
+        _said.add(said)
+    if isinstance(error, (ValueError, TypeError)):
+        logger.error("runs of %s are not traced: %s", label, error)
+    else:
+        logger.error("runs of %s are not traced", label, exc_info=error)
+
+
+_said: set[str] = set()
+_MOST_REASONS = 100
+
+
 class _Counted(Run):
     """A run of a flow that notes how many others of that flow were under way when it began."""
 
@@ -221,8 +240,6 @@ def _build(config: TracingConfig) -> tuple[Recorder | None, LifecycleRing | None
         config.store,
         redact=config.redact,
         redact_keys=config.redact_keys,
-        redact_patterns=config.redact_patterns,
-        redact_functions=() if config.redact_function is None else (config.redact_function,),
         in_transit=route is not None,
     )
     if store is None:
@@ -245,6 +262,11 @@ def _build(config: TracingConfig) -> tuple[Recorder | None, LifecycleRing | None
             sink = TaskNotes(sink)
         if not config.trace_errors:
             sink = TypesOnly(sink)
+    redactor = _redactor(config)
+    if redactor is not None:
+        from tracing.sinks import Redacting  # noqa: PLC0415 (for those who use it)
+
+        sink = Redacting(sink, redactor)
     recorder = Recorder(
         sink,
         config.trace_inputs,
@@ -253,8 +275,22 @@ def _build(config: TracingConfig) -> tuple[Recorder | None, LifecycleRing | None
         route,
         config.trace_errors,
         not store.is_transit,
+        redactor,
     )
     return recorder, ring if config.trace_async_lifecycle else None
+
+
+def _redactor(config: TracingConfig) -> Redactor | None:
+    """Return what takes out what these settings alone call secret; None: nothing besides."""
+    function = config.redact_function
+    if function is None and not (config.redact and config.redact_patterns):
+        return None
+    return Redactor(
+        config.redact_keys,
+        patterns=config.redact_patterns if config.redact else (),
+        functions=() if function is None else (function,),
+        shapes=config.redact,
+    )
 
 
 def _route(config: TracingConfig) -> Route | None:

@@ -7,6 +7,7 @@ from asyncio import _get_running_loop, current_task
 from tracing.context import position
 from tracing.record import Failure, Record
 from tracing.recorder import Sink, add
+from tracing.redact import Redactor
 
 
 class TaskNotes:
@@ -51,6 +52,39 @@ def _note_task(record: Record, own: int) -> None:
     task = current_task() if _get_running_loop() is not None else None
     if task is not None and id(task) == own:  # else it is closed late, by somebody else
         add(record, {"flow.task": task.get_name(), "flow.task_id": own})
+
+
+class Redacting:
+    """Has what the settings of a run call secret taken out of its records alone.
+
+    That is done later, in the store's thread; a run inside another brings both sets of rules.
+    """
+
+    def __init__(self, sink: Sink, redactor: Redactor) -> None:
+        self._sink = sink
+        self._redactor = redactor
+
+    def opened(self, record: Record) -> None:
+        """Note the rules, and pass *record* on."""
+        self._mark(record)
+        self._sink.opened(record)
+
+    def closed(self, record: Record) -> None:
+        """Note the rules, of what was never opened too, and pass *record* on."""
+        self._mark(record)
+        self._sink.closed(record)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the store takes no more records."""
+        return self._sink.is_closed
+
+    def _mark(self, record: Record) -> None:
+        own, other = self._redactor, record.redactor
+        if other is None:
+            record.redactor = own
+        elif other is not own:
+            record.redactor = other.and_also(own.keys, own.patterns, own.functions)
 
 
 class TypesOnly:

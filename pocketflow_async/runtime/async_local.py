@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pocketflow_async.workflow.analysis import Analysis
 
 logger = logging.getLogger("pocketflow_async.runtime")
+details = logging.getLogger("pocketflow_async.workflow")  # at level DEBUG: what happens, in order
 
 
 class AsyncLocalRuntime:
@@ -194,6 +195,8 @@ class AsyncLocalRuntime:
     ) -> RunResult:
         prepared.check(workflow, _with_resources(given, registries))
         lent, pool = self._borrowed()
+        if details.isEnabledFor(logging.DEBUG):
+            emit = _logged(emit)
         job = Job(
             workflow,
             prepared,
@@ -283,6 +286,16 @@ def _with_resources(
         if listed is not None:
             names.update(dict.fromkeys(listed()))
     return {**names, **given} if names else given
+
+
+def _logged(emit: Callable[[Event], None] | None) -> Callable[[Event], None]:
+    def log(event: Event) -> None:  # no values: they may be secret, or long
+        what = f"{type(event).__name__} {getattr(event, 'node_id', '')}".rstrip()
+        details.debug("%s at %.6f s", what, event.at)
+        if emit is not None:
+            emit(event)
+
+    return log
 
 
 def _seconds(name: str, value: float | None) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -19,6 +20,8 @@ from pocketflow_async.workflow.spec import Edge, NodeSpec, Workflow
 from pocketflow_async.workflow.validate import check, check_edge
 
 _Self = TypeVar("_Self", bound="WorkflowBuilder")
+
+_log = logging.getLogger("pocketflow_async.workflow")
 
 
 def new_hex() -> str:
@@ -151,6 +154,7 @@ class WorkflowBuilder:
             text("from_output", from_output)
         edge = resolved(Edge(from_node, from_output, to_node, to_input), self._aliases)
         check_edge(self._nodes, self._edges.keys(), edge, self._aliases)
+        _log.debug("%s: connected %r to %r", self.name, from_node, to_node)
         self._edges[edge] = None
         return self
 
@@ -245,6 +249,7 @@ class WorkflowBuilder:
             text("workflow_id", workflow_id)
         nodes = {node_id: self._finished(spec) for node_id, spec in self._nodes.items()}
         check(nodes, self._edges, self._aliases)
+        _log.debug("%s: built, with %d nodes", self.name, len(nodes))
         return Workflow(
             workflow_id or self._new_id(),
             self.name,
@@ -273,6 +278,7 @@ class WorkflowBuilder:
         wrapped = what.wrapped
         spec = make_spec(what.kind, node_id, what.config, what.options, wrapped=wrapped)
         self._nodes[node_id] = spec
+        _log.debug("%s: added node %r (%s)", self.name, node_id, spec.type)
         return node_id
 
     def _unused(self, kind: str) -> str:

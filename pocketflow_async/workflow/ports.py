@@ -158,7 +158,9 @@ def find_port(spec: NodeSpec, path: str | None) -> Port | None:
     name, dot, rest = inside.partition(".")
     if name in known and dot:
         return _deeper(spec, known[name], rest, path)
-    if known.keys() == {RESULT}:
+    if known.keys() == {RESULT} and (
+        inside != path or spec.outputs.open or known[RESULT].annotation is not None
+    ):  # else all that it yields is a key of that name
         return _deeper(spec, known[RESULT], inside, path)
     if spec.outputs.open:
         return None

@@ -215,7 +215,6 @@ def test_langfuse_behind_the_standard_variables_is_recognised():
     ("one", "other"),
     [
         (KEYS, {**KEYS, "langfuse_public_key": "pk-lf-q"}),
-        (KEYS, {**KEYS, "langfuse_secret_key": "sk-lf-t"}),
         (KEYS, {**KEYS, "langfuse_host": "http://localhost:3000"}),
         ({"otlp_endpoint": SERVER}, {"otlp_endpoint": SERVER, "otlp_headers": {"x-team": "a"}}),
         ({"otlp_endpoint": SERVER}, {"otlp_endpoint": SERVER, "otlp_protocol": "http/json"}),
@@ -236,6 +235,15 @@ def test_other_credentials_are_another_target(one, other):
 
     assert first.key != second.key
     assert (first, first.key) == (again, again.key)
+
+
+def test_another_secret_key_is_the_same_project():
+    """What was recorded with a wrong secret key goes out once that has been corrected."""
+    (wrong,) = targets(**{**KEYS, "langfuse_secret_key": "sk-lf-wrong"})
+    (right,) = targets(**KEYS)
+
+    assert wrong.key == right.key
+    assert wrong != right
 
 
 def test_the_case_of_a_header_is_no_difference():

@@ -172,3 +172,61 @@ def _renamed(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {key.replace("a", "x"): _renamed(item) for key, item in tree.items()}
     return [_renamed(item) for item in tree] if isinstance(tree, list) else tree
+
+
+def test_each_config_redacts_its_own_runs_alone(traces, store_path):
+    """Two configs share a store and a process: what one calls secret stays with the other."""
+    from pocketflow_async import Flow, Node
+    from tracing import TracingConfig, trace_flow
+
+    class Ask(Node):
+        def prep(self, shared):
+            return shared["question"]
+
+    plain = trace_flow(Flow(Ask()), "plain", config=TracingConfig(store=store_path))
+    strict = trace_flow(
+        Flow(Ask()),
+        "strict",
+        config=TracingConfig(
+            store=store_path, redact_patterns=("tea",), redact_function=lambda document: document
+        ),
+    )
+    own = trace_flow(
+        Flow(Ask()),
+        "own",
+        config=TracingConfig(store=store_path, redact_function=lambda document: "gone"),
+    )
+    for flow in (plain, strict, own, plain):
+        flow.run({"question": "more tea?"})
+
+    asked = [tree.roots[0].children[0].input for tree in traces.all()]
+    assert asked == [b'"more tea?"', b'"more [redacted]?"', b'"gone"', b'"more tea?"']
+
+
+def test_a_run_inside_another_brings_its_own_rules(traces, store_path):
+    """What an inner flow calls secret is taken out of its records, and the outer rules hold too."""
+    from pocketflow_async import Flow, Node
+    from tracing import TracingConfig, trace_flow
+
+    class Say(Node):
+        def prep(self, shared):
+            return "tea and milk"
+
+    inner = trace_flow(
+        Flow(Say()), "inner", config=TracingConfig(store=store_path, redact_patterns=("tea",))
+    )
+
+    class Outer(Node):
+        def prep(self, shared):
+            inner.run({})
+            return "tea and milk"
+
+    trace_flow(
+        Flow(Outer()), "outer", config=TracingConfig(store=store_path, redact_patterns=("milk",))
+    ).run({})
+
+    root = traces.one()
+    (outer,) = root.children
+    (inside,) = outer.children
+    assert outer.input == b'"tea and [redacted]"'
+    assert inside.children[0].input == b'"[redacted] and [redacted]"'

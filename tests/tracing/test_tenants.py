@@ -279,7 +279,6 @@ async def test_words_of_errors_that_b_keeps_out_do_not_reach_as_target():
         assert "the secret of B" not in texts(mine)
 
 
-@pytest.mark.xfail(strict=True, reason="redaction is that of the store, here the outer run's")
 async def test_secrets_that_b_takes_out_do_not_reach_as_target(tmp_path):
     """What B's own redaction takes out, in a store of its own, is out inside A too."""
     with HttpSink() as mine, HttpSink() as other:

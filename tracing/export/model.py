@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Literal, TypeAlias
@@ -74,7 +76,8 @@ class Target:
         recorded for one account is never sent with the credentials of another.
         """
         said = [self.protocol, self.dialect, self.endpoint]
-        said += [f"{name.lower()}={value}" for name, value in sorted(self.headers.items())]
+        headers = self._identity() if self.dialect == "langfuse" else self.headers
+        said += [f"{name.lower()}={value}" for name, value in sorted(headers.items())]
         if self.client_certificate is not None:  # it too may be all that says who is sending
             said.append(f"certificate={self.client_certificate}")
         if self.protocol == "processor":
@@ -82,6 +85,19 @@ class Target:
         if self.processor is not None:
             said.append(_PROCESS)  # an object of this process: no other one can know that it is it
         return hashlib.sha256("\n".join(said).encode("utf-8", "replace")).hexdigest()[:16]
+
+    def _identity(self) -> dict[str, str]:
+        """Return the headers with the public key alone: it names the project.
+
+        So what was recorded with a wrong secret key goes out once that has been corrected.
+        """
+        found = {name.lower(): value for name, value in self.headers.items()}
+        scheme, _, coded = found.get("authorization", "").partition(" ")
+        if scheme.lower() == "basic":
+            with suppress(ValueError):
+                public = base64.b64decode(coded, validate=True).partition(b":")[0]
+                found["authorization"] = public.decode("utf-8", "replace")
+        return found
 
 
 @dataclass(frozen=True)

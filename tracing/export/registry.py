@@ -25,6 +25,7 @@ def attach(store: TraceStore, route: Route) -> list[Sender]:
 def _sender(store: TraceStore, target: Target) -> Sender:
     for courier in store.couriers:
         if isinstance(courier, Sender) and courier.key == target.key:
+            courier.renew(target)
             return courier
     sender = Sender(store, target, connect=wire_to)
     store.couriers.append(sender)

@@ -91,6 +91,13 @@ class Sender:
         self._busy_since: float | None = None
         self._sent = self._lost = 0
 
+    def renew(self, target: Target) -> None:
+        """Send with what *target* says from now on: the same place, by newer settings."""
+        if target != self.target:
+            self.target = target
+            self._delivery = None
+            self._not_before = 0.0
+
     def restart(self) -> None:
         """Begin anew, in a forked child: what was recorded before is the parent's to send."""
         if self._wire is not None:
@@ -261,8 +268,8 @@ class Sender:
             outcome = self._connected().deliver(load.items, self._time_left)
             self._settle(load, outcome)
             if outcome.verdict is not None:
-                if self._stop_at is None:  # else there was no time for it, which is no trouble
-                    self._failed(outcome.verdict)
+                if self._stop_at is None or self._clock() < self._stop_at:
+                    self._failed(outcome.verdict)  # else time was up, which is no trouble of its
                 self._answer(flushes)
                 return
             self._succeeded()
@@ -357,11 +364,10 @@ class Sender:
         self._asked_to_wait = verdict.retry_after is not None
         if self._failures == 1:
             logger.warning(
-                "traces do not reach %s (%s): %s. They are kept in %s and sent as soon as that "
-                "works; `pocketflow-async doctor` looks for the cause",
+                "traces do not reach %s: %s. They are kept in %s and sent as soon as that works; "
+                "`pocketflow-async doctor` looks for the cause",
                 self.target.name,
-                self.target.endpoint,
-                verdict.why,
+                verdict.why.rstrip(".?! "),
                 self._store.path or "memory",
             )
         else:

@@ -178,7 +178,7 @@ class Change:
     def _place(self, entry: Record) -> Place:
         """Insert the row of a trace or, when it is there already, let a root claim it."""
         trace = entry.trace
-        row = trace_row(trace, entry, self._owner, self._redactor)
+        row = trace_row(trace, entry, self._owner, entry.redactor or self._redactor)
         cursor = self._connection.execute(_INSERT_TRACE, row)
         if cursor.rowcount == 1 and cursor.lastrowid is not None:
             return Place(cursor.lastrowid, entry.span_id)
@@ -202,7 +202,8 @@ class Change:
 
     def _row(self, record: Record, place: Place, route: int | None) -> Row | None:
         try:
-            return record_row(record, place.row, self._owner, self._redactor, route)
+            redactor = record.redactor or self._redactor
+            return record_row(record, place.row, self._owner, redactor, route)
         except (AttributeError, TypeError, ValueError, OverflowError):  # not made as promised
             return None
 

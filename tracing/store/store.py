@@ -281,8 +281,6 @@ def open_store(
     *,
     redact: bool = True,
     redact_keys: Iterable[str] = (),
-    redact_patterns: Iterable[str] = (),
-    redact_functions: Iterable[Callable[[Any], Any]] = (),
     in_transit: bool = False,
     **options: Any,
 ) -> TraceStore | None:
@@ -292,8 +290,6 @@ def open_store(
         location: A path, `memory` or `off`; None: `default_path()`.
         redact: Whether secrets are taken out. All who share a store get what the strictest asks.
         redact_keys: More keys whose values are secret.
-        redact_patterns: Regular expressions of what is secret in texts.
-        redact_functions: Get each content last, and return what to keep of it.
         in_transit: Whether traces are sent somewhere: then `off` is a store in memory that keeps
             only what has still to be sent.
         options: For `TraceStore`, when this is the first call for the location.
@@ -304,11 +300,9 @@ def open_store(
             return None
         found = _TRANSIT
         options = {"is_transit": True, "max_file_bytes": _TRANSIT_BYTES, **options}
-    functions = tuple(redact_functions)
-    if not redact and not functions:
+    if not redact:
         return TraceStore.at(found, redact=None, **options)
-    patterns = tuple(redact_patterns) if redact else ()
-    redactor = Redactor(redact_keys, patterns=patterns, functions=functions, shapes=redact)
+    redactor = Redactor(redact_keys)
     store = TraceStore.at(found, redact=redactor, **options)
     store.redact_also(redactor)
     return store
