@@ -23,7 +23,10 @@ MAY_IMPORT = {
 }
 """The bottom of the engine; everything else in it may import both and its own kind."""
 
-LATE = {"pocketflow_async.workflow.documents": {"yaml"}, "pocketflow_async.runtime.progress": {"rich"}}
+LATE = {
+    "pocketflow_async.workflow.documents": {"yaml"},
+    "pocketflow_async.runtime.progress": {"rich"},
+}
 """What parts of the workflows use besides the standard library, when they are asked to."""
 
 SEAM = "tracing.recorder"
