@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import sqlite3
+import threading
 import time
 from contextlib import closing
 
@@ -19,6 +21,7 @@ from tracing.cli.app import app
 from tracing.cli.findings import Section
 from tracing.cli.health_targets import Asked
 from tracing.export.model import Answer, Target
+from tracing.store import TraceStore
 from tracing.store.schema import connect
 
 KEY = "very-secret-token-0123456789"
@@ -120,7 +123,7 @@ def test_what_langfuse_refuses_is_explained(doctor, fault, words):
     [
         (Fault(status=401), "set OTEL_EXPORTER_OTLP_HEADERS"),
         (Fault(status=404), "no traces are taken at /v1/traces"),
-        (Fault(status=415), "takes no JSON, as Phoenix"),
+        (Fault(status=415), "takes no OTLP over HTTP here"),
         (Fault(status=302, headers={"Location": "/login"}), "redirects are not followed"),
         (Fault(partial=(1, "too old")), "refused the span"),
         (Fault(hang=True), "does not answer, or a firewall drops"),
@@ -135,6 +138,15 @@ def test_what_a_server_refuses_is_explained(otlp, fault, words):
     assert code == 1
     assert said.startswith("wrong: ")
     assert words in said
+
+
+def test_a_server_without_json(otlp):
+    """Only who sends JSON is told to send protobuf."""
+    with HttpSink() as sink:
+        sink.fault = Fault(status=415)
+        _, said = otlp(sink.url, "http/json")
+
+    assert "takes no JSON, as Phoenix" in said
 
 
 def test_an_endpoint_for_traces_without_its_path(doctor):
@@ -184,6 +196,78 @@ def test_each_protocol_at_the_others_port(otlp):
         address = sink.url.rpartition("/")[2]
         _, said = otlp(f"http://{address}", OTEL_EXPORTER_OTLP_TIMEOUT="3")
     assert "may be a gRPC port" in said
+
+
+HTTP2 = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # an empty SETTINGS frame
+NEWER = b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-length: 0\r\n\r\n"
+OTHER = b"HTTP/1.1 415 Unsupported Media Type\r\ncontent-length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("answer", [b"", HTTP2, NEWER, OTHER])
+def test_http_to_what_speaks_grpc_alone(otlp, answer):
+    """On any port: it cuts the connection, answers in HTTP/2, or wants another format."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        code, said = otlp(f"http://127.0.0.1:{server.getsockname()[1]}")
+        thread.join()
+
+    assert code == 1
+    assert "may be a gRPC port" in said
+    assert "set OTEL_EXPORTER_OTLP_PROTOCOL=grpc" in said
+
+
+def test_the_path_for_traces_twice(doctor):
+    """It is added to the general variable, and not to the one for traces."""
+    with HttpSink() as sink:
+        sink.fault = Fault(status=404)
+        result = doctor("--json", OTEL_EXPORTER_OTLP_ENDPOINT=sink.url)
+
+        unasked = doctor("--json", "--offline", OTEL_EXPORTER_OTLP_ENDPOINT=sink.url)
+
+    for said in (about(result, "otlp"), about(unasked, "otlp")):
+        assert "leave out /v1/traces in OTEL_EXPORTER_OTLP_ENDPOINT" in said
+
+
+@pytest.mark.parametrize(
+    ("env", "named"),
+    [
+        ({}, "LANGFUSE_BASE_URL"),
+        ({"LANGFUSE_HOST": "http://other"}, "LANGFUSE_BASE_URL"),
+        ({"LANGFUSE_BASE_URL": "", "LANGFUSE_HOST": None}, "LANGFUSE_HOST"),
+    ],
+)
+@pytest.mark.parametrize("status", [401, 404])
+def test_the_variable_in_force_is_named_for_langfuse(doctor, env, named, status):
+    """Of two variables for the same the one that counts is the one to correct."""
+    with Langfuse() as server:
+        server.fault = answers(status)
+        keys = {"LANGFUSE_PUBLIC_KEY": PUBLIC, "LANGFUSE_SECRET_KEY": SECRET}
+        env = {name: server.url if value is None else value for name, value in env.items()}
+        result = doctor("--json", **{"LANGFUSE_BASE_URL": server.url, **keys, **env})
+
+    assert re.findall(r"LANGFUSE_(?:HOST|BASE_URL)", about(result, "langfuse")) == [named]
+
+
+def test_the_variable_in_force_is_named_for_otlp(doctor):
+    """Those for traces win over the general ones; and Langfuse by OTLP has OTLP's variables."""
+    with HttpSink() as sink:
+        sink.fault = Fault(status=401)
+        env = {"OTEL_EXPORTER_OTLP_TRACES_HEADERS": "authorization=x"}
+        for path in ("/v1/traces", "/api/public/otel/v1/traces"):
+            url = sink.url.replace("/v1/traces", path)
+            said = doctor("--json", OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=url, **env)
+            assert "in OTEL_EXPORTER_OTLP_TRACES_HEADERS" in about(said, "otlp")
+    result = doctor("--json", "--offline", OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE="/nowhere.pem")
+    (wrong,) = [one for one in findings(result, "settings") if one["level"] == "wrong"]
+    assert wrong["label"] == "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"
 
 
 def test_offline_sends_nothing(doctor):
@@ -283,6 +367,62 @@ def test_wrong_settings_are_named(doctor, env, label, words):
     assert result.exit_code == (0 if "IMPUTS" in label else 1)
 
 
+@pytest.mark.parametrize(
+    ("env", "effect"),
+    [
+        ({"POCKETFLOW_TRACE_EXPORTERS": "jaegr"}, "sent nowhere"),
+        ({"LANGFUSE_PUBLIC_KEY": "sk-lf-1", "LANGFUSE_SECRET_KEY": "pk-lf-1"}, "sent nowhere"),
+        ({"LANGFUSE_PUBLIC_KEY": "pk lf 1", "LANGFUSE_SECRET_KEY": "sk-lf-1"}, "sent nowhere"),
+        ({"LANGFUSE_PUBLIC_KEY": "pk-lf-1"}, "nothing is sent to Langfuse"),
+        ({"POCKETFLOW_TRACE_SAMPLE_RATE": "7"}, "go untraced"),
+    ],
+)
+def test_what_a_wrong_setting_does(doctor, env, effect):
+    """Where to send to is one thing, what to record another; and each mistake counts once."""
+    result = doctor("--json", "--offline", **env)
+
+    wrong = [one for one in findings(result, "settings") if one["level"] == "wrong"]
+    assert len(wrong) == 1
+    assert effect in wrong[0]["text"] + wrong[0]["fix"]
+    assert json.loads(result.stdout)["wrong"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("LANGFUSE_PUBLICKEY", "LANGFUSE_PUBLIC_KEY"),
+        ("LANGFUSE_BASEURL", "LANGFUSE_BASE_URL"),
+        ("LANGFUSE_ENVIRONMENT", "LANGFUSE_TRACING_ENVIRONMENT"),
+        ("LANGFUSE_FLUSH_INTERVAL", None),
+        ("LANGFUSE_DEBUG", None),
+        ("LANGFUSE_MEDIA_UPLOAD_ENABLED", None),
+        ("LANGFUSE_INIT_PROJECT_PUBLIC_KEY", None),
+    ],
+)
+def test_a_misspelt_variable_of_langfuse(doctor, name, meant):
+    """Close to one that we read is a mistake; one that Langfuse itself reads is not."""
+    said = about(doctor("--json", "--offline", **{name: "x"}), name, "settings")
+
+    assert said.startswith("note" if meant is None else "warning")
+    assert meant is None or f"did you mean {meant}?" in said
+
+
+@pytest.mark.parametrize("exporter", ["jaeger", "console", "zipkin", "none", "console,otlp"])
+def test_an_exporter_that_is_not_ours_silences_an_endpoint(doctor, exporter):
+    """With an endpoint set that is hardly meant, unless it says `none`."""
+    ends = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h:4318"}
+
+    for env in ({}, ends, {**ends, "POCKETFLOW_TRACE_EXPORTERS": "otlp"}):
+        result = doctor("--json", "--offline", OTEL_TRACES_EXPORTER=exporter, **env)
+        said = [
+            one
+            for one in findings(result, "settings")
+            if (one["label"], one["level"]) == ("OTEL_TRACES_EXPORTER", "warning")
+        ]
+        assert bool(said) is (env is ends and exporter in ("jaeger", "console", "zipkin"))
+    assert result.exit_code == 0
+
+
 def test_variables_of_a_file_are_told_apart(doctor, tmp_path, monkeypatch):
     """What comes from `.env` counts, and is said to come from there."""
     monkeypatch.setenv("POCKETFLOW_USER_ID", "")  # so that it is unset again afterwards
@@ -375,9 +515,47 @@ def test_what_waits_and_what_was_set_aside(doctor, store_path):
         "`traces push` sends them now" in said
     )
     assert "warning: 3 records set aside: HTTP 400: bad id" in said
-    assert "no target that is configured here" in about(result, "for old", "store")
+    said = about(result, "for old", "store")
+    assert "not configured here" in said
+    assert "`traces push --to otlp`" in said
+    assert "`traces push --forget`" in said
     assert "7 records could not be kept" in about(result, "dropped", "store")
     assert result.exit_code == 0
+
+
+def test_a_file_of_no_bytes(doctor, store_path):
+    """It is said to be one, and stays one; nothing is wrong with it."""
+    store_path.touch()
+
+    result = doctor("--json", "--offline")
+
+    assert result.exit_code == 0, result.output
+    assert "the file is empty" in about(result, "holds", "store")
+    assert store_path.stat().st_size == 0
+    assert doctor("--offline").exit_code == 0
+
+
+def test_what_a_running_process_is_to_send(doctor, store_path):
+    """It sends that itself; `push` is for what others have left beside it."""
+    target = Target("otlp", "http://127.0.0.1:9/v1/traces")
+    store = TraceStore(store_path)
+    mine = store.sign()
+    parcel = "INSERT INTO parcels (target, owner, records, count, made_ns) VALUES (1, ?, ?, ?, 1)"
+    with closing(connect(str(store_path))) as connection:
+        connection.execute(
+            "INSERT INTO targets VALUES (1, ?, 'otlp', ?)", (target.key, target.endpoint)
+        )
+        connection.execute(parcel, (mine, b"", 4))
+        alone = doctor("--json", "--offline", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+        connection.execute(parcel, (mine + 1, b"", 3))
+        both = doctor("--json", "--offline", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+        other = doctor("--json", "--offline")
+    store.close()
+
+    assert "; the process that still runs sends them" in about(alone, "for otlp", "store")
+    assert "traces push" not in about(alone, "for otlp", "store")
+    assert "sends 4 of them; `traces push` sends the others now" in about(both, "for otlp", "store")
+    assert about(other, "for otlp", "store").startswith("warning")
 
 
 # -- clocks and versions -----------------------------------------------------------------------

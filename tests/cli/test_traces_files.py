@@ -243,6 +243,24 @@ def test_otlp_lines_look_as_the_trace_was_meant(run, shop, store_path, monkeypat
 # -- import ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("text", [None, b'{"traceEvents": []}', b'{ "displayTimeUnit":"ms"}'])
+def test_a_file_for_chrome_cannot_be_imported(run, shop, tmp_path, text):
+    """No rewriting of it would help: the message names the format that can be read back."""
+    shop()
+    file = tmp_path / "x.chrome"
+    if text is None:
+        run("traces", "export", "-f", "chrome", "-o", file)
+    else:
+        file.write_bytes(text)
+
+    result = run("traces", "import", file, "--store", tmp_path / "other.db")
+
+    assert result.exit_code == 1
+    assert "cannot be imported" in result.stderr
+    assert "`traces export --format jsonl`" in result.stderr
+    assert "jq" not in result.stderr
+
+
 @pytest.mark.parametrize("format", ["jsonl", "otlp-json"])
 def test_import_of_what_was_exported(run, shop, tmp_path, format):
     """The format is found out; a trace that is there is not touched."""

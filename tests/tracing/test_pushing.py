@@ -11,7 +11,7 @@ from tests.tracing.spool_kit import route, run
 from tests.tracing.wire_kit import Fault, HttpSink, free_port
 from tracing import TracingConfig
 from tracing.errors import StoreMissing, StoreUnreadable
-from tracing.export.pushing import push
+from tracing.export.pushing import push, unconfigured
 from tracing.store import TraceStore
 
 CHILD = """
@@ -110,8 +110,16 @@ def test_what_a_running_process_has_is_left_to_it(store_path):
 
         (line,) = push(store_path, config, 2)
 
-        assert (line.sent, line.waiting) == (0, 4)
-        assert "still runs" in line.said
+        assert (line.sent, line.waiting, line.held) == (0, 4, 4)
+        assert line.said == "a process that still runs sends them"
+        for way_out in ({"to": "otlp"}, {"forget": True}):  # nor is it given to others, or lost
+            other = TracingConfig(otlp_endpoint="http://127.0.0.1:9")
+            (line,) = push(store_path, other, 2, **way_out)
+            assert (line.waiting, line.held, line.said) == (
+                4,
+                4,
+                "a process that still runs sends them",
+            )
         assert sink.spans == []
         store.close()
 
@@ -126,7 +134,56 @@ def test_a_target_that_hangs_ends_with_the_time(child_env, store_path):
 
         (line,) = push(store_path, TracingConfig(otlp_endpoint=endpoint), 1.5)
 
-    assert line.waiting == 12
+    assert (line.waiting, line.held) == (12, 0)
+    assert "still runs" not in line.said
+
+
+def test_what_waits_for_a_target_of_old_goes_to_a_new_one(child_env, store_path):
+    """It is counted, it arrives once, and what had been sent before is not sent again."""
+    leave_behind(child_env, f"http://127.0.0.1:{free_port()}")
+    with HttpSink() as sink:
+        config = TracingConfig(otlp_endpoint=f"http://127.0.0.1:{sink.port}")
+
+        old, new = push(store_path, config, 20, to="otlp")
+
+        assert (old.waiting, old.said) == (0, f"12 re-addressed to otlp at {sink.url}")
+        assert (new.sent, new.waiting, new.said) == (12, 0, "")
+        assert len({span.trace_id for span in sink.spans}) == 6
+        assert push(store_path, config, 20, to="otlp") == []
+
+
+def test_a_part_of_it_can_be_a_living_process_s(child_env, store_path):
+    """Only what dead processes left is re-addressed; the rest is told apart."""
+    endpoint = f"http://127.0.0.1:{free_port()}"
+    leave_behind(child_env, endpoint)
+    from tracing.export.configured import route as configured
+
+    store = TraceStore(store_path)
+    for record in run(configured(TracingConfig(otlp_endpoint=endpoint))):
+        store.opened(record)
+        store.closed(record)
+    store.flush(10)
+    with HttpSink() as sink:
+        config = TracingConfig(otlp_endpoint=f"http://127.0.0.1:{sink.port}")
+
+        (before,) = push(store_path, config, 5)
+        old, new = push(store_path, config, 20, to="otlp")
+
+    assert (before.waiting, before.held) == (16, 4)
+    assert "sends 4 of them" in before.said
+    assert (old.waiting, old.held, new.sent) == (4, 4, 12)
+    assert old.said == (
+        f"12 re-addressed to otlp at {sink.url}; a process that still runs sends them"
+    )
+    store.close()
+
+
+def test_what_was_for_a_processor_object_is_told_as_such():
+    """Nobody but its process could have handed it over, so no program is promised to."""
+    assert "sets it in its code" in unconfigured("http://a/v1/traces", [])
+    assert "--to NAME`" in unconfigured("http://a/v1/traces", [])
+    assert "process that has ended" in unconfigured("my.app.Processor#1", ["otlp", "langfuse"])
+    assert "--to otlp or langfuse`" in unconfigured("my.app.Processor#1", ["otlp", "langfuse"])
 
 
 def test_a_store_that_is_not_there_or_is_none_is_an_error(tmp_path):

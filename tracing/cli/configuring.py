@@ -12,7 +12,7 @@ class BadSettings(TracingError):
     """The environment holds a setting that cannot be."""
 
     def __init__(self, cause: str, program: str) -> None:
-        super().__init__(f"{cause}. All settings are checked by `{program} doctor`.")
+        super().__init__(f"{cause.rstrip('.?! ')}. All settings are checked by `{program} doctor`.")
 
 
 def config(program: str) -> TracingConfig:
@@ -27,7 +27,7 @@ def config(program: str) -> TracingConfig:
     try:
         return TracingConfig.from_env()
     except (ValueError, TypeError) as error:
-        raise BadSettings(str(error).rstrip("."), program) from error
+        raise BadSettings(str(error), program) from error
 
 
 def route(program: str) -> Route:
@@ -42,4 +42,4 @@ def route(program: str) -> Route:
     try:
         return configured.route(config(program)) or Route()
     except (ValueError, TypeError) as error:
-        raise BadSettings(str(error).rstrip("."), program) from error
+        raise BadSettings(str(error), program) from error

@@ -26,10 +26,10 @@ def examine(store: Path | None, *, offline: bool) -> list[Section]:
     """
     settings, route = health_settings.look(os.environ)
     targets, asked = health_targets.look(route, offline=offline)
-    keys = {one.target.key for one in asked}
+    named = {one.target.key: one.target.name for one in asked}
     sections = [
         health_versions.look(),
-        health_store.look(store, keys, time.time_ns()),
+        health_store.look(store, named, time.time_ns()),
         settings,
         targets,
         health_clock.look(asked),

@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -15,9 +15,10 @@ from tracing.cli import reading, words
 from tracing.cli.findings import Section
 from tracing.cli.waiting import Waiting, waiting
 from tracing.errors import StoreError
+from tracing.export.pushing import unconfigured
 from tracing.store import owner as owners
 from tracing.store.location import is_memory, resolve
-from tracing.store.schema import connect_readonly
+from tracing.store.schema import check, connect_readonly
 
 _LOW: Final = 1 << 30
 _EMPTY: Final = 100 << 20
@@ -25,12 +26,12 @@ _PATIENCE: Final = 2.0  # seconds that the probe waits for another process's loc
 _AHEAD_NS: Final = 5 * 10**9
 
 
-def look(given: Path | None, targets: Collection[str], now_ns: int) -> Section:
+def look(given: Path | None, targets: Mapping[str, str], now_ns: int) -> Section:
     """Return what is to be said about the store.
 
     Args:
         given: Its path; None: as the environment has it.
-        targets: `Target.key` of all that are configured.
+        targets: Name of each target that is configured, by its `Target.key`.
         now_ns: Unix time in nanoseconds.
     """
     section = Section("store")
@@ -51,6 +52,11 @@ def look(given: Path | None, targets: Collection[str], now_ns: int) -> Section:
     except StoreError as error:
         section.add("readable", str(error), "wrong", "name another file, or move this one away")
         return section
+    with closing(connect_readonly(path)) as connection:
+        ready = check(connection)
+    if not ready:
+        _empty(section, path, is_writable=facts.writable)
+        return section
     _probe(section, path)
     held = f"{words.count(facts.traces, 'trace')}, {words.count(facts.spans, 'record')}"
     section.add("holds", f"{held}, {words.size(facts.bytes)}")
@@ -59,11 +65,23 @@ def look(given: Path | None, targets: Collection[str], now_ns: int) -> Section:
         lost = f"{words.count(facts.dropped, 'record')} could not be kept"
         section.add("dropped", lost, "warning", "see the log of the program for the reason")
     with closing(connect_readonly(path)) as connection:
-        _owners(section, connection, now_ns)
+        alive = _owners(section, connection, now_ns)
         _times(section, connection, now_ns)
         for one in waiting(connection):
-            _waiting(section, one, targets, now_ns)
+            _waiting(section, one, alive, targets, now_ns)
+            _aside(section, one)
     return section
+
+
+def _empty(section: Section, path: str, *, is_writable: bool) -> None:
+    """Say of a file of no bytes that it is one: no process has made a store of it yet."""
+    section.add("holds", "nothing: the file is empty; the first traced run makes a store of it")
+    if is_writable:
+        section.add("writable", "yes")
+    else:
+        fix = "check the permissions of the file and its folder"
+        section.add("writable", "no: the file cannot be written", "wrong", fix)
+    _disk(section, path)
 
 
 def _missing(section: Section, path: str) -> None:
@@ -119,14 +137,16 @@ def _disk(section: Section, path: str) -> None:
         section.add("disk", said)
 
 
-def _owners(section: Section, connection: sqlite3.Connection, now_ns: int) -> None:
+def _owners(section: Section, connection: sqlite3.Connection, now_ns: int) -> frozenset[int]:
+    """Say which processes write; return their numbers."""
     rows = connection.execute(f"SELECT {owners.COLUMNS} FROM owners WHERE NOT ended").fetchall()
     here = owners.here()
-    found = [owners.from_row(row)[1] for row in rows]
-    alive = [one for one in found if owners.is_alive(one, here, now_ns, owners.start_token)]
-    pids = ", ".join(str(one.pid) for one in alive[:5])
+    found = [owners.from_row(row) for row in rows]
+    alive = [one for one in found if owners.is_alive(one[1], here, now_ns, owners.start_token)]
+    pids = ", ".join(str(one.pid) for _, one in alive[:5])
     said = f"{words.count(len(alive), 'process', 'processes')} at work"
     section.add("writers", f"{said}: {pids}" if alive else "none at work", "note")
+    return frozenset(number for number, _ in alive)
 
 
 def _times(section: Section, connection: sqlite3.Connection, now_ns: int) -> None:
@@ -137,23 +157,35 @@ def _times(section: Section, connection: sqlite3.Connection, now_ns: int) -> Non
         section.add("latest trace", f"began {ahead} in the future", "warning", fix)
 
 
-def _waiting(section: Section, one: Waiting, targets: Collection[str], now_ns: int) -> None:
+def _waiting(
+    section: Section,
+    one: Waiting,
+    alive: Collection[int],
+    targets: Mapping[str, str],
+    now_ns: int,
+) -> None:
     label = f"for {one.name}"
-    if one.records and one.since_ns is not None:
-        age = words.age(now_ns - one.since_ns)
-        number = words.count(one.records, "record")
-        said = f"{number} to be sent to {one.address}, the oldest {age} old"
-        if one.key not in targets:
-            fix = (
-                "no target that is configured here has this address and these credentials: only a "
-                "process that has them sends these"
-            )
-            section.add(label, said, "warning", fix)
-        else:
-            section.add(label, f"{said}; `traces push` sends them now", "note")
-    else:
+    if not one.records or one.since_ns is None:
         section.add(label, f"nothing waits to be sent to {one.address}")
+        return
+    number, age = words.count(one.records, "record"), words.age(now_ns - one.since_ns)
+    said = f"{number} to be sent to {one.address}, the oldest {age} old"
+    held = sum(left for owner, left in one.by_owner.items() if owner in alive)
+    if held == one.records:
+        section.add(label, f"{said}; the process that still runs sends them", "note")
+        return
+    if held:
+        said += f"; the process that still runs sends {held:,} of them"
+    if one.key not in targets:
+        fix = unconfigured(one.address, list(targets.values()))
+        section.add(label, said, "warning", fix)
+    else:
+        which = "the others" if held else "them"
+        section.add(label, f"{said}; `traces push` sends {which} now", "note")
+
+
+def _aside(section: Section, one: Waiting) -> None:
     for reason, records in one.aside.items():
         said = f"{words.count(records, 'record')} set aside: {reason}"
         fix = "the server refused these for good; they stay in the store, and `show` has them"
-        section.add(label, said, "warning", fix)
+        section.add(f"for {one.name}", said, "warning", fix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Final
 from tracing.cli import advice, words
 from tracing.cli.findings import Section
 from tracing.errors import TracingError
-from tracing.export.address import told
+from tracing.export.address import TRACES_PATH, told
 from tracing.export.attributes import shared_attributes
 from tracing.export.expand import expand
 from tracing.export.model import Answer, OutSpan, Route, Target
@@ -85,7 +86,7 @@ def _judged(section: Section, asked: Asked, where: str) -> None:
     verdict = judge(answer, 1)
     took = words.duration(round(asked.took * 1e9))
     label, said = asked.target.name, words.one_line(answer.said)
-    fix = advice.advise(asked.target, answer)
+    fix = advice.advise(asked.target, answer, os.environ)
     if verdict.kind is Kind.DONE and not answer.rejected:
         section.add(label, f"{where} took a span in {took}{f': {said}' if said else ''}")
     else:
@@ -100,6 +101,8 @@ def _mismatch(target: Target) -> str:
         return f"port {_HTTP_PORT} is usually HTTP, and gRPC {_GRPC_PORT}"
     if target.protocol != "grpc" and f":{_GRPC_PORT}" in target.endpoint:
         return f"port {_GRPC_PORT} is usually gRPC, and HTTP {_HTTP_PORT}"
+    if target.endpoint.endswith(TRACES_PATH * 2):
+        return f"leave out {TRACES_PATH} in OTEL_EXPORTER_OTLP_ENDPOINT: it is added"
     return ""
 
 

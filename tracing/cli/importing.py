@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ KEPT_DAYS: Final = 14
 """Age in days at which a store forgets a trace, unless it is told otherwise."""
 _DAY: Final = 86_400 * 10**9
 _STDIN: Final = "-"
+_CHROME: Final = re.compile(rb'\s*\{\s*"(?:displayTimeUnit|traceEvents)"\s*:')
 
 
 class _Count:
@@ -61,7 +63,7 @@ def run(path: str, files: Sequence[Path], screen: Screen) -> int:
 def _one(importer: Importer, file: Path, now_ns: int) -> _Count:
     found = _Count()
     with _lines(file) as lines:
-        for trace in read(_named(file), lines):
+        for trace in read(_named(file), _readable(file, lines)):
             if not importer.add(trace):
                 found.known += 1
                 continue
@@ -82,6 +84,19 @@ def _lines(file: Path) -> Generator[Iterable[bytes], None, None]:
         raise BadFile(str(file), None, f"it cannot be read ({error.strerror})") from None
     with opened:
         yield opened
+
+
+def _readable(file: Path, lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield *lines*, unless they are of a format that leaves too much out to be read back."""
+    for line in lines:
+        if _CHROME.match(line):
+            raise BadFile(
+                _named(file),
+                None,
+                "it is in Chrome's format, which has not all of a trace and cannot be imported; "
+                "`traces export --format jsonl` writes what can",
+            )
+        yield line
 
 
 def _named(file: Path) -> str:

@@ -10,19 +10,30 @@ from rich.text import Text
 
 from tracing.cli import configuring, words
 from tracing.cli.console import Screen
+from tracing.errors import StoreMissing
 
 if TYPE_CHECKING:
     from tracing.export.pushing import Pushed
 
 
-def run(path: str, timeout: float, screen: Screen, program: str) -> bool:
-    """Send what waits in the store at *path*; return whether anything is left.
+def run(
+    path: str,
+    timeout: float,
+    screen: Screen,
+    program: str,
+    *,
+    to: str | None = None,
+    forget: bool = False,
+) -> bool:
+    """Send what waits in the store at *path*; return whether anything is left that nobody sends.
 
     Args:
         path: The store.
         timeout: Seconds after which it gives up.
         screen: Where to say what came of it.
         program: What the user would type to run this program again.
+        to: Name of the target that gets what waits for targets that are not configured here.
+        forget: Whether what waits for these is to be sent nowhere any more.
 
     Raises:
         TracingError: The store cannot be read, or the settings are wrong.
@@ -35,15 +46,18 @@ def run(path: str, timeout: float, screen: Screen, program: str) -> bool:
 
     config = configuring.config(program)
     try:
-        found = push(path, config, timeout, say)
+        found = push(path, config, timeout, say, to=to, forget=forget)
+    except StoreMissing:
+        screen.lines([Text(f"Nothing to send yet: there is no trace store at {path}.")])
+        return False
     except ValueError as error:
-        raise configuring.BadSettings(str(error).rstrip("."), program) from error
+        raise configuring.BadSettings(str(error), program) from error
     if not found:
         screen.lines([Text("Nothing waits to be sent.")])
         return False
     screen.print(table(found))
     screen.lines(_said(found))
-    return any(one.waiting for one in found)
+    return any(one.waiting > one.held for one in found)
 
 
 def table(found: Sequence[Pushed]) -> Table:

@@ -137,10 +137,29 @@ def push(
     timeout: Annotated[
         float, typer.Option(min=0, help="Seconds after which it gives up what is left.")
     ] = 60.0,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Send what waits for targets that are not configured here to this one, such as "
+            "langfuse or otlp.",
+        ),
+    ] = None,
+    forget: Annotated[
+        bool,
+        typer.Option(
+            "--forget",
+            help="Send what waits for targets that are not configured here nowhere. The traces "
+            "stay in the store.",
+        ),
+    ] = False,
     store: StorePath = None,
 ) -> None:
     """Send now what waits in the store for the targets that are configured."""
     from tracing.cli import console, pushing, reading
 
-    if pushing.run(reading.store_path(store), timeout, console.screen(), console.program()):
+    if to is not None and forget:
+        raise typer.BadParameter("choose one of --to and --forget")
+    path, screen, program = reading.store_path(store), console.screen(), console.program()
+    if pushing.run(path, timeout, screen, program, to=to, forget=forget):
         raise typer.Exit(1)

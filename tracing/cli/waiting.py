@@ -18,8 +18,8 @@ SELECT shape FROM routes WHERE id = (
 """
 _TARGETS: Final = "SELECT id, key, name, address FROM targets ORDER BY name, id"
 _WAITING: Final = """
-SELECT coalesce(sum(count - done), 0), min(made_ns) FROM parcels
-WHERE target = ? AND reason IS NULL
+SELECT owner, sum(count - done), min(made_ns) FROM parcels
+WHERE target = ? AND reason IS NULL GROUP BY owner
 """
 _ASIDE: Final = """
 SELECT reason, sum(count - done) FROM parcels
@@ -40,6 +40,8 @@ class Waiting:
     """Unix time of the oldest of them, in nanoseconds."""
     aside: dict[str, int] = field(default_factory=dict)
     """Records that were set aside for good, by reason."""
+    by_owner: dict[int, int] = field(default_factory=dict)
+    """How the records are shared out among the processes that are to send them, by row number."""
 
 
 def shape(path: str, trace_id: str) -> str | None:
@@ -60,7 +62,9 @@ def waiting(connection: sqlite3.Connection) -> list[Waiting]:
         return []
     found = []
     for number, key, name, address in connection.execute(_TARGETS).fetchall():
-        records, since = connection.execute(_WAITING, (number,)).fetchone()
+        left = connection.execute(_WAITING, (number,)).fetchall()
+        by_owner = {owner: int(records) for owner, records, _ in left}
+        since = min((made for _, _, made in left), default=None)
         aside = dict(connection.execute(_ASIDE, (number,)).fetchall())
-        found.append(Waiting(key, name, address, int(records), since, aside))
+        found.append(Waiting(key, name, address, sum(by_owner.values()), since, aside, by_owner))
     return found

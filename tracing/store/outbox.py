@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from array import array
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -134,6 +134,76 @@ class Outbox:
                     )
             return sum(left[owner] for owner in dead)
 
+    def know(self, key: str, name: str, address: str) -> None:
+        """Make sure that the store has heard of a target, so that `readdress` finds it.
+
+        Raises:
+            sqlite3.Error: The store cannot be written.
+        """
+        with self._opened() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO targets (key, name, address) VALUES (?, ?, ?)",
+                (key, name, address),
+            )
+
+    def readdress(self, from_keys: Iterable[str], to_key: str) -> int:
+        """Let what waits for some targets go to another one; return how many records.
+
+        Living processes keep what is theirs to send. What the other one has already had goes there
+        once more, with the same ids.
+
+        Args:
+            from_keys: Of the targets that get none of it any more.
+            to_key: Of the target that gets it; one that the store knows.
+
+        Raises:
+            LookupError: The store does not know that one.
+            sqlite3.Error: The store cannot be written.
+        """
+        with self._opened() as connection, _transaction(connection):
+            found = connection.execute("SELECT id FROM targets WHERE key = ?", (to_key,)).fetchone()
+            if found is None:
+                raise LookupError(to_key)
+            free = self._free(connection, set(from_keys) - {to_key})
+            for parcel, _ in free:
+                connection.execute("UPDATE parcels SET target = ? WHERE id = ?", (*found, parcel))
+            return sum(left for _, left in free)
+
+    def forget(self, keys: Iterable[str]) -> int:
+        """Let what waits for some targets be sent to none of them; return how many records.
+
+        They stay in the store. Living processes keep what is theirs to send.
+
+        Raises:
+            sqlite3.Error: The store cannot be written.
+        """
+        with self._opened() as connection, _transaction(connection):
+            free = self._free(connection, set(keys))
+            for parcel, _ in free:
+                connection.execute("DELETE FROM parcels WHERE id = ?", (parcel,))
+            return sum(left for _, left in free)
+
+    def held(self) -> dict[str, int]:
+        """Return how many records other living processes are to send, by key of their target.
+
+        Raises:
+            sqlite3.Error: The store cannot be read.
+        """
+        with self._opened() as connection:
+            found: dict[str, int] = {}
+            lives: dict[int, bool] = {}
+            for key, owner, left in connection.execute(
+                "SELECT key, owner, sum(count - done) FROM parcels"
+                " JOIN targets ON targets.id = parcels.target"
+                " WHERE reason IS NULL AND owner != ? GROUP BY key, owner",
+                (self._store.number,),
+            ).fetchall():
+                if owner not in lives:
+                    lives[owner] = self._lives(connection, owner)
+                if lives[owner]:
+                    found[key] = found.get(key, 0) + left
+            return found
+
     def own(self, key: str) -> int:
         """Return how many records this process is still to send to the target.
 
@@ -156,6 +226,24 @@ class Outbox:
         """
         with self._opened() as connection:
             return everything_waiting(connection)
+
+    def _free(self, connection: sqlite3.Connection, keys: Collection[str]) -> list[tuple[int, int]]:
+        """Return number and size of the parcels for *keys* that no other living process has."""
+        rows = [
+            row
+            for key in keys
+            for row in connection.execute(
+                "SELECT id, owner, count - done FROM parcels WHERE reason IS NULL"
+                " AND target = (SELECT id FROM targets WHERE key = ?)",
+                (key,),
+            ).fetchall()
+        ]
+        taken = {
+            owner
+            for owner in {row[1] for row in rows} - {self._store.number}
+            if self._lives(connection, owner)
+        }
+        return [(parcel, left) for parcel, owner, left in rows if owner not in taken]
 
     def _lives(self, connection: sqlite3.Connection, number: int) -> bool:
         row = connection.execute(

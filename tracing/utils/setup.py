@@ -10,14 +10,16 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tracing.config import VARIABLES, TracingConfig
+from tracing.export.configured import CLOUD
 from tracing.utils.asking import Answer, ask
 
 logger = logging.getLogger(__name__)
 
-_KEYS = ("langfuse_secret_key", "langfuse_public_key", "langfuse_host")
+_KEYS = ("langfuse_secret_key", "langfuse_public_key")
 
 _HELP = """\
 Traces are kept in a local file and shown by `pocketflow-async`; nothing has to be set for that.
@@ -30,8 +32,8 @@ whether it knows the keys:
     LANGFUSE_PUBLIC_KEY=pk-lf-...
     LANGFUSE_HOST=https://cloud.langfuse.com
 
-Both keys are on the page "API Keys" of your project's settings. LANGFUSE_BASE_URL is the same as
-LANGFUSE_HOST, and wins over it. Also:
+Both keys are on the page "API Keys" of your project's settings; the host is the one shown unless
+you set another. LANGFUSE_BASE_URL is the same as LANGFUSE_HOST, and wins over it. Also:
 
     LANGFUSE_TRACING_ENABLED=true         false: send nothing to Langfuse
     LANGFUSE_TIMEOUT=10                   seconds that one request may take
@@ -119,6 +121,8 @@ def setup_tracing(env_file: str | Path | None = None) -> TracingConfig:
     except (OSError, ValueError) as error:
         raise RuntimeError(f"the configuration cannot be used: {error}") from error
     _require(config)
+    if not config.langfuse_host:
+        config = replace(config, langfuse_host=CLOUD)
     answer = ask(config)
     if not answer.is_ok:
         raise RuntimeError(_advice(config, answer))
@@ -178,27 +182,34 @@ def _require(config: TracingConfig) -> None:
     missing = [VARIABLES[name] for name in _KEYS if not getattr(config, name)]
     if missing:
         raise RuntimeError(
-            f"not set: {', '.join(missing)}. Set them, or put them into a .env file; "
+            f"not set: {', '.join(missing)}; for another host than {CLOUD} also LANGFUSE_HOST. "
+            "Set them, or put them into a .env file; "
             "`pocketflow-tracing-setup --help-config` lists all variables"
         )
 
 
 def _advice(config: TracingConfig, answer: Answer) -> str:
-    host = config.langfuse_host
+    host, variable = config.langfuse_host, _host_variable()
     match answer.status:
         case None:
-            return f"{host} does not answer ({answer.reason}): check LANGFUSE_HOST and the network"
+            return f"{host} does not answer ({answer.reason}): check {variable} and the network"
         case 401 | 403:
             return (
                 f"{host} refuses the keys (status {answer.status}): check LANGFUSE_PUBLIC_KEY and "
                 "LANGFUSE_SECRET_KEY, and that they are of a project on this host"
             )
         case 404:
-            return f"{host} is no Langfuse server (status 404): check LANGFUSE_HOST"
+            return f"{host} is no Langfuse server (status 404): check {variable}"
         case status if 300 <= status < 400:
-            return f"{host} sends elsewhere (status {status}): put that address in LANGFUSE_HOST"
+            return f"{host} sends elsewhere (status {status}): put that address in {variable}"
         case status:
             return f"{host} is in trouble (status {status}, {answer.reason}): try again later"
+
+
+def _host_variable() -> str:
+    """Return the variable that says where Langfuse is: of the two that can, the one in force."""
+    names = ("LANGFUSE_BASE_URL", "LANGFUSE_HOST")
+    return next((name for name in names if os.environ.get(name, "").strip()), names[0])
 
 
 if __name__ == "__main__":
