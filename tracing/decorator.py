@@ -99,7 +99,8 @@ def trace_flow(
         if callable(target):
             return trace_function(target, settings)
         raise TypeError(
-            f"trace_flow goes on a flow class, a flow object or a function, not on {target!r}"
+            "trace_flow goes on a flow class, a flow object, an AsyncLocalRuntime or a function, "
+            f"not on a {type(target).__name__}. Put it on a function that runs what you want to see"
         )
 
     return decorate if target is None else decorate(target)
