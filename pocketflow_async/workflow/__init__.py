@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pocketflow_async.workflow.async_builder import AsyncWorkflowBuilder
+    from pocketflow_async.workflow.async_patterns import AsyncPatterns
     from pocketflow_async.workflow.builder import WorkflowBuilder
     from pocketflow_async.workflow.errors import (
         ConnectionError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pocketflow_async.workflow.workflow_node import WorkflowNode
 
 __all__ = [
+    "AsyncPatterns",
     "AsyncRetryPolicy",
     "AsyncWorkflowBuilder",
     "ConnectionError",
@@ -52,6 +54,7 @@ __all__ = [
 
 _MODULES = {
     "async_builder": "AsyncWorkflowBuilder",
+    "async_patterns": "AsyncPatterns",
     "builder": "WorkflowBuilder",
     "errors": (
         "ConnectionError CyclicDependencyError NodeExecutionError PortError SafetyViolationError "

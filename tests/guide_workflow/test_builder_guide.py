@@ -14,12 +14,13 @@ import pytest
 
 from pocketflow_async.runtime import AsyncLocalRuntime
 from pocketflow_async.workflow import (
+    AsyncPatterns,
     AsyncRetryPolicy,
     AsyncWorkflowBuilder,
     ErrorHandler,
     RetryPolicy,
 )
-from tests.guide_workflow.stand_ins import Pool, Registry, Response
+from tests.guide_workflow.stand_ins import Getting, Pool, Registry, Response
 
 
 @pytest.fixture
@@ -169,6 +170,64 @@ async def test_builder_building_async_workflows_scatter_gather_pattern(block, bu
     assert builder.build().aliases["worker"] == "scatter_process"
 
 
+def client(*answers):
+    """Return an HTTP client that gives *answers* in turn: responses and errors."""
+    left = list(answers)
+
+    def call(url, json=None):
+        return Getting(left.pop(0))
+
+    return types.SimpleNamespace(get=call, post=call)
+
+
+def test_builder_built_in_async_patterns_retry_with_exponential_backoff(block, builder, clock):
+    """Waits of 1 and 2 s for the errors that are named; the answer tells of the attempts."""
+    block.run(builder=builder)
+    http = client(ConnectionResetError("cut"), TimeoutError("late"), Response({"rows": 2}))
+    made = clock.run(execute(builder, {"http_client": http}))["retry_operation"]
+
+    assert (made["status"], made["data"]) == (200, {"rows": 2})
+    assert (made["success"], made["total_attempts"]) == (True, 3)
+    kinds = [entry.get("error_type") for entry in made["attempts"]]
+    assert kinds == ["ConnectionResetError", "TimeoutError", None]
+    assert clock.waits == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("error", "calls", "text"),
+    [
+        (ConnectionError("down"), 5, "RuntimeError: Operation failed after 5 attempts: down"),
+        (ValueError("odd"), 1, "ValueError: odd"),
+    ],
+)
+def test_builder_built_in_async_patterns_retry_with_exponential_backoff__fails(
+    block, builder, clock, error, calls, text
+):
+    """Five attempts fail the node; an error that is not named does so at once, as it is."""
+    block.run(builder=builder)
+    result = clock.run(run(builder, {"http_client": client(*[error] * 5)}))
+
+    assert result["errors"]["retry_operation"].startswith(text)
+    assert clock.waits == [1.0, 2.0, 4.0, 8.0][: calls - 1]
+
+
+def test_builder_built_in_async_patterns_rate_limiting(block, builder, clock):
+    """The answer has the limiter's figures; 21 runs in a row take a tenth of a second."""
+    block.run(builder=builder, AsyncPatterns=AsyncPatterns)
+    workflow = builder.build()
+
+    async def in_a_row():
+        inputs = {"api_client": client(*[Response({"ok": 1})] * 21), "payload": {}}
+        return [(await execute(workflow, inputs))["api_call"] for _ in range(21)]
+
+    made = clock.run(in_a_row())
+    infos = [each.pop("_rate_limit_info") for each in made]
+    assert made == [{"ok": 1}] * 21
+    assert [info["tokens_remaining"] for info in infos] == pytest.approx([*range(19, -1, -1), 0])
+    assert [info["requests_in_window"] for info in infos] == list(range(1, 22))
+    assert clock.monotonic() == pytest.approx(0.1)
+
+
 RECOVERY = {
     "ErrorHandler": ErrorHandler,
     "AsyncRetryPolicy": AsyncRetryPolicy,
@@ -260,6 +319,22 @@ def test_builder_best_practices_error_handling(block, builder, clock):
     assert result["results"] == {"api_call": {"error": True}, "bad_error_handling": {"error": True}}
     assert list(result.handled) == ["api_call"]
     assert clock.waits == [1.0, 2.0]
+
+
+async def test_builder_best_practices_async_patterns(block, builder):
+    """The good way needs no `result`; the bad one runs too."""
+    calls = []
+
+    async def call():
+        calls.append(1)
+        return {"call": len(calls)}
+
+    block.run(builder=builder, AsyncPatterns=AsyncPatterns)
+    results = await execute(builder, {"api": types.SimpleNamespace(call=call)})
+
+    assert list(results["api_calls"]) == ["_rate_limit_info"]
+    assert results["api_calls"]["_rate_limit_info"]["tokens_remaining"] == 19
+    assert results["manual_rate_limit"]["call"] == 2
 
 
 async def test_builder_best_practices_fluent_interface(block, capsys):

@@ -1,8 +1,8 @@
 """The Complete Example of workflow-builder-guide.md: as it is printed, a hundred times in a row.
 
-Three things are put in its place, and said here: time is virtual (`clock`), so that a hundred runs
-take no minute; chance is seeded and noted, so that what must be printed is known; and
-`AsyncPatterns`, which has an issue of its own, is stood in for by `Patterns` below until it exists.
+Two things are put in its place, and said here: time is virtual (`clock`), so that a hundred runs
+take no minute; and chance is seeded and noted, so that what must be printed is known (the jitter of
+the retries is that of the clock: none).
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ import time
 
 import pytest
 
-import pocketflow_async.workflow
 from pocketflow_async.runtime import AsyncLocalRuntime
-from pocketflow_async.workflow import RetryPolicy
 
 GOOD = """\
 🚀 Executing data enrichment pipeline...
@@ -35,27 +33,6 @@ BENEFITS = """
    - Parallel processing with rate limiting
    - Type-safe with full IDE support
 """
-
-
-class Patterns:
-    """As much of AsyncPatterns as the example asks for, in terms of what there is."""
-
-    @staticmethod
-    def retry_with_backoff(builder, node_id, code, *, max_retries, initial_backoff):
-        policy = RetryPolicy(max_retries=max_retries, base_delay=initial_backoff)
-        return builder.add_async_code(node_id, code, retry_policy=policy)
-
-    @staticmethod
-    def rate_limited(builder, node_id, code, *, requests_per_second, burst_size):
-        assert burst_size > 1  # one call is never held back
-        return builder.add_async_code(node_id, code)
-
-
-@pytest.fixture(autouse=True)
-def patterns(monkeypatch):
-    """`AsyncPatterns`, the real one as soon as there is one."""
-    if not hasattr(pocketflow_async.workflow, "AsyncPatterns"):
-        monkeypatch.setattr(pocketflow_async.workflow, "AsyncPatterns", Patterns, raising=False)
 
 
 @pytest.fixture
@@ -112,18 +89,30 @@ def check_pipeline(result, since):
     assert list(result["metrics"].node_durations) == list(result["results"])
 
 
-def check_resilient(result, is_good, since):
-    """Check every field of the second workflow's results."""
+def check_resilient(result, number, is_good, since):
+    """Check every field of the second workflow's results; of *number* attempts the last is good."""
     limited = result["results"].pop("rate_limited_calls")
     assert limited["processed"] is True
     assert since <= limited["timestamp"] <= time.time()
+    info = limited["_rate_limit_info"]
+    assert (info["tokens_remaining"], info["requests_in_window"], info["waited"]) == (9, 1, 0)
+    assert 0 <= info["operation_duration"] < 1
     if is_good:
-        assert result["results"] == {"flaky_api_call": {"data": "success"}}
+        flaky = result["results"].pop("flaky_api_call")
+        assert result["results"] == {}
+        assert (flaky["data"], flaky["success"], flaky["total_attempts"]) == (
+            "success",
+            True,
+            number,
+        )
+        errors = [entry.get("error") for entry in flaky["attempts"]]
+        assert errors == ["API temporarily unavailable"] * (number - 1) + [None]
         assert result["errors"] == {}
     else:
         assert result["results"] == {}
         assert list(result["errors"]) == ["flaky_api_call"]
-        assert "API temporarily unavailable" in result["errors"]["flaky_api_call"]
+        said = "RuntimeError: Operation failed after 3 attempts: API temporarily unavailable"
+        assert said in result["errors"]["flaky_api_call"]
 
 
 def test_builder_complete_example_high_performance_data_pipeline(
@@ -145,7 +134,7 @@ def test_builder_complete_example_high_performance_data_pipeline(
         assert clock.waits == [0.5, 1.0][: number - 1]
         pipeline, resilient = results
         check_pipeline(pipeline, since)
-        check_resilient(resilient, is_good, since)
+        check_resilient(resilient, number, is_good, since)
         # Five users, three at a time: two rounds of 0.1 s, and then the waits for the flaky call.
         assert clock.monotonic() - began == pytest.approx(0.2 + sum(clock.waits))
 
@@ -164,12 +153,5 @@ def test_builder_complete_example_high_performance_data_pipeline__in_real_time(
 
     assert capsys.readouterr().out == GOOD + RESILIENT + BENEFITS
     check_pipeline(results[0], since)
-    check_resilient(results[1], True, since)
+    check_resilient(results[1], 1, True, since)
     assert 0.19 < took < 5.0
-
-
-def test_the_stand_in_is_there_only_as_long_as_it_must_be():
-    """With AsyncPatterns there, the class above is to be taken away."""
-    patterns = pocketflow_async.workflow.AsyncPatterns
-
-    assert patterns is Patterns, "take Patterns out of this file: AsyncPatterns is there"

@@ -6,6 +6,7 @@ its reader.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 import types
@@ -14,12 +15,13 @@ import pytest
 
 from pocketflow_async.runtime import AsyncLocalRuntime, LocalRuntime
 from pocketflow_async.workflow import (
+    AsyncPatterns,
     AsyncWorkflowBuilder,
     WorkflowBuilder,
     WorkflowValidationError,
 )
 from pocketflow_async.workflow.builder import WorkflowBuilder as FromBuilder
-from tests.guide_workflow.stand_ins import Pool, Registry
+from tests.guide_workflow.stand_ins import Getting, Pool, Registry, Response
 
 
 async def execute(workflow, inputs=None, **options):
@@ -36,6 +38,15 @@ def test_migration_migration_steps_update_imports_before(block):
 
     assert made["WorkflowBuilder"] is WorkflowBuilder is FromBuilder
     assert made["LocalRuntime"] is LocalRuntime
+
+
+def test_migration_migration_steps_update_imports_after(block):
+    """The new imports give the builder, the patterns and the runtime."""
+    made = block.run()
+
+    assert made["AsyncWorkflowBuilder"] is AsyncWorkflowBuilder
+    assert made["AsyncPatterns"] is AsyncPatterns
+    assert made["AsyncLocalRuntime"] is AsyncLocalRuntime
 
 
 def test_migration_migration_steps_update_builder_creation_before(block):
@@ -134,6 +145,28 @@ async def test_migration_migration_steps_update_error_handling_before(block, is_
     assert results == {"api_call": {"result": right}}
 
 
+def api(*answers):
+    """Return a registry with an HTTP client that gives *answers* in turn: responses and errors."""
+    left = list(answers)
+    return Registry(api=types.SimpleNamespace(get=lambda url: Getting(left.pop(0))))
+
+
+def test_migration_migration_steps_update_error_handling_after(block, clock):
+    """The second attempt, a second later, gives the answer, and the attempts are told."""
+    builder = AsyncWorkflowBuilder()
+    block.run(builder=builder, AsyncPatterns=AsyncPatterns)
+    registry = api(OSError("down"), Response({"rows": 2}))
+    results = clock.run(execute(builder, {"url": "/rows"}, resource_registry=registry))
+
+    made = results["api_call"]
+    assert (made["rows"], made["success"], made["total_attempts"]) == (2, True, 2)
+    assert made["attempts"] == [
+        {"attempt": 1, "success": False, "duration": 0, "error": "down", "error_type": "OSError"},
+        {"attempt": 2, "success": True, "duration": 0},
+    ]
+    assert clock.waits == [1.0]
+
+
 def test_migration_migration_steps_update_runtime_and_execution_before(block, capsys):
     """`execute_workflow` gives status and results."""
     builder = WorkflowBuilder()
@@ -178,6 +211,27 @@ def test_migration_common_patterns_migration_rate_limiting_before(block, monkeyp
     block.run(items=[1, 2], process=done.append)
 
     assert (done, waits) == ([1, 2], [0.1, 0.1])
+
+
+def test_migration_common_patterns_migration_rate_limiting_after(block, clock):
+    """Of 40 runs of one workflow at once, 20 go at once and the others ten a second."""
+    builder = AsyncWorkflowBuilder()
+    block.run(builder=builder, AsyncPatterns=AsyncPatterns)
+    workflow = builder.build()
+
+    async def process(item):
+        return {"item": item, "at": clock.monotonic()}
+
+    async def all_runs():
+        inputs = ({"item": item, "process": process} for item in range(40))
+        return await asyncio.gather(*(execute(workflow, given) for given in inputs))
+
+    made = [results["rate_limited_process"] for results in clock.run(all_runs())]
+    assert [each["item"] for each in made] == list(range(40))
+    right = [0.0] * 20 + [number / 10 for number in range(1, 21)]
+    assert [each["at"] for each in made] == pytest.approx(right)
+    assert made[0]["_rate_limit_info"]["tokens_remaining"] == 19
+    assert made[-1]["_rate_limit_info"]["waited"] == pytest.approx(2.0)
 
 
 def test_migration_common_patterns_migration_circuit_breaker_before(block):
@@ -242,6 +296,32 @@ async def test_migration_important_differences_parallel_map_inputs(block):
     block.run(builder=builder)
 
     assert (await execute(builder))["parallel"]["results"] == [-1, -2, -3]
+
+
+async def test_migration_complete_migration_example(block):
+    """All of it is refused as printed, before any run: it leaves `transform` to its reader."""
+    with pytest.raises(WorkflowValidationError, match="nobody gives input 'transform'"):
+        await block.arun()
+
+
+def test_migration_complete_migration_example__after(block, clock):
+    """The second half fetches at its second attempt; `result` is a dict, of a list the `value`."""
+
+    async def transform(item):
+        return item * 10
+
+    builder = block.run(part=slice(9, -3))["builder"]
+    registry = api(OSError("down"), Response([1, 2]))
+    result = clock.run(
+        AsyncLocalRuntime(resource_registry=registry).execute_workflow_async(
+            builder.build(), {"transform": transform}
+        )
+    )
+
+    made = result["results"]["fetch"]
+    assert (made["value"], made["total_attempts"]) == ([1, 2], 2)
+    assert list(result["errors"]) == ["process"]  # which goes over no dict: connect `value` to it
+    assert clock.waits == [1.0]
 
 
 def test_migration_complete_migration_example__before(block):
