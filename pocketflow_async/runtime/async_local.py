@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import uuid
 import warnings
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Literal
 
 from pocketflow_async.runtime.context import Registry, here
@@ -17,6 +17,7 @@ from pocketflow_async.runtime.pool import Pool
 from pocketflow_async.runtime.prepared import Prepared, prepare
 from pocketflow_async.runtime.results import RunResult
 from pocketflow_async.runtime.slots import Slots
+from pocketflow_async.workflow.ports import did_you_mean
 from pocketflow_async.workflow.spec import Workflow
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class AsyncLocalRuntime:
         **ignored: Any,
     ) -> None:
         for name in ignored:
-            warnings.warn(f"AsyncLocalRuntime has no option {name!r}: ignored", stacklevel=2)
+            warnings.warn(unknown_option(type(self), name), stacklevel=2)
         self.resource_registry = resource_registry
         self.max_concurrent_nodes = max_concurrent_nodes
         self.enable_analysis = enable_analysis
@@ -87,7 +88,9 @@ class AsyncLocalRuntime:
 
         Args:
             workflow: A built workflow, or a builder.
-            inputs: Inputs for all nodes by name; a dict under the id of a node is for that one.
+            inputs: Inputs for all nodes by name; a dict under the id of a node has inputs for that
+                one. But where that node itself takes an input of that very name, which no node is
+                connected to, the dict is the value of it.
             on_error: "return": nodes that fail are in the result. "raise": the first one ends the
                 run; the others are cancelled and awaited before.
             timeout: Seconds that the run may take; the runtime's `execution_timeout` when left out.
@@ -104,6 +107,7 @@ class AsyncLocalRuntime:
         workflow, prepared = _built(workflow)
         registries = self._registries(workflow)
         given = _given(inputs)
+        prepared.check_names(workflow, given)
         return await self._run(
             workflow, prepared, given, registries, on_error, timeout, run_id, None
         )
@@ -146,6 +150,7 @@ class AsyncLocalRuntime:
 
         workflow, prepared = _built(workflow)
         registries, given = self._registries(workflow), _given(inputs)
+        prepared.check_names(workflow, given)
 
         async def run(emit: Callable[[Event], None]) -> None:
             await self._run(workflow, prepared, given, registries, on_error, timeout, run_id, emit)
@@ -167,7 +172,7 @@ class AsyncLocalRuntime:
         cleanup = getattr(self.resource_registry, "cleanup", None)
         if cleanup is not None:
             done = cleanup()
-            if isawaitable(done):
+            if inspect.isawaitable(done):
                 await done
 
     close = cleanup
@@ -252,6 +257,12 @@ class AsyncLocalRuntime:
             logger.info("run %s of workflow %s\n%s", job.run_id, job.workflow.name, analysis)
         if job.emit is not None:
             job.emit(RunStarted(job.run_id, job.workflow, analysis))
+
+
+def unknown_option(runtime: type, name: str) -> str:
+    """Return the warning about an option that *runtime* does not have."""
+    known = list(inspect.signature(runtime).parameters)
+    return f"{runtime.__name__} has no option {name!r}: ignored{did_you_mean(name, known)}"
 
 
 def _built(workflow: Any) -> tuple[Workflow, Prepared]:

@@ -24,10 +24,12 @@ class ExecutionTimeoutError(NodeExecutionError, TimeoutError):
 
     Args:
         seconds: The timeout.
+        what: The node and its type; empty: code.
     """
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"Async code execution exceeded {seconds}s timeout")
+    def __init__(self, seconds: float, what: str = "") -> None:
+        text = f"{what} exceeded {seconds:g} s"
+        super().__init__(text if what else f"Async code execution exceeded {seconds}s timeout")
         self.seconds = seconds
 
 
@@ -59,8 +61,8 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
         self._armed = 0.0
 
-    async def within(self, seconds: float, work: Awaitable[T]) -> T:
-        """Await *work* in the current task, cancelling it after *seconds*.
+    async def within(self, seconds: float, work: Awaitable[T], what: str = "") -> T:
+        """Await *work* in the current task, cancelling it after *seconds*; *what* is for the error.
 
         Raises:
             ExecutionTimeoutError: It took longer.
@@ -75,7 +77,7 @@ class Deadlines:
         except BaseException as error:
             late = self._is_late(task) and task.uncancel() <= before
             if late and isinstance(error, asyncio.CancelledError):
-                raise ExecutionTimeoutError(seconds) from error
+                raise ExecutionTimeoutError(seconds, what) from error
             raise
         if self._is_late(task):
             task.uncancel()

@@ -21,12 +21,14 @@ from pocketflow_async.runtime.events import (
     NodeSkipped,
     NodeStarted,
 )
+from pocketflow_async.runtime.once import Readers
 from pocketflow_async.runtime.pool import Pool
 from pocketflow_async.runtime.prepared import Planned, Prepared
 from pocketflow_async.runtime.results import ExecutionMetrics, RunResult, in_words
 from pocketflow_async.runtime.slots import Slots
 from pocketflow_async.workflow.errors import WorkflowExecutionError
 from pocketflow_async.workflow.ports import take
+from pocketflow_async.workflow.run_inputs import is_for_one
 from pocketflow_async.workflow.scheduler import Scheduler
 from pocketflow_async.workflow.spec import Workflow
 
@@ -86,7 +88,7 @@ class Run:
         self.share = job.slots.share(self._start)
         self.threads = job.pool.slots.share(self._got_thread)
         self.deadlines = Deadlines(self.loop)
-        self.common, self.own = _split(job.inputs, job.workflow)
+        self.common, self.own = _split(job.inputs, job.workflow, job.prepared)
         self.values: dict[str, Any] = {}
         self.errors: dict[str, BaseException] = {}
         self.handled: dict[str, BaseException] = {}
@@ -96,6 +98,7 @@ class Run:
         self.accesses: dict[str, int] = {}
         self.steps: dict[str, Step] = {}
         self.failure: WorkflowExecutionError | None = None
+        self.readers = Readers()
         self.retries = 0
         self._since: dict[str, float] = {}  # when what waits for a slot was ready
         self._tasks: dict[asyncio.Task[None], Planned] = {}
@@ -198,7 +201,9 @@ class Run:
         error: BaseException | None = None
         try:
             if self.hooks is None and node.is_plain:
-                value = await visits.attempt(self, node, self.inputs_of(node), context)
+                value = await visits.attempt(
+                    self, node, self.readers.claim(node, self.inputs_of(node)), context
+                )
             else:
                 value = await visits.visit(self, node, context, waited)
         except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001 (the node's result)
@@ -338,7 +343,9 @@ class Run:
         results.update({alias: values[real] for alias, real in aliases.items() if real in values})
         result = RunResult(
             results=results,
-            errors={node_id: in_words(error) for node_id, error in self.errors.items()},
+            errors={
+                node_id: in_words(error, with_file=True) for node_id, error in self.errors.items()
+            },
             skipped=self.skipped,
             status="failed" if self.errors else "success",
             total_duration=self.elapsed(),
@@ -368,14 +375,16 @@ def failed(errors: Mapping[str, BaseException]) -> WorkflowExecutionError:
 
 
 def _split(
-    inputs: Mapping[str, Any], workflow: Workflow
+    inputs: Mapping[str, Any], workflow: Workflow, prepared: Prepared
 ) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
     """Return the inputs for all nodes, and those for single ones by id."""
     common: dict[str, Any] = {}
     own: dict[str, Mapping[str, Any]] = {}
     for name, value in inputs.items():
         node_id = workflow.aliases.get(name, name)
-        if node_id in workflow.nodes and isinstance(value, Mapping):
+        if (node := prepared.nodes.get(node_id)) is not None and is_for_one(
+            value, name, node.spec, (edge[-1] for edge in node.edges)
+        ):
             own[node_id] = value
         else:
             common[name] = value

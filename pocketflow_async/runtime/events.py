@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -10,8 +11,32 @@ if TYPE_CHECKING:
     from pocketflow_async.workflow.spec import Workflow
 
 
-@dataclass(frozen=True, slots=True)
-class RunStarted:
+class _Short:
+    """Something that is shown in one short line, however much it holds."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={_shown(getattr(self, name))}" for name in self.__slots__)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _shown(value: Any) -> str:
+    """Return *value* in at most 120 letters."""
+    try:
+        text = _short.repr(value)
+    except Exception:  # noqa: BLE001 (what cannot be shown must not hide the event)
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= _LONG else f"{text[:_LONG]}…"
+
+
+_LONG = 120
+_short = reprlib.Repr()
+_short.maxlevel, _short.maxdict, _short.maxlist, _short.maxother = 2, 3, 3, _LONG
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RunStarted(_Short):
     """The run begins.
 
     Attributes:
@@ -28,8 +53,8 @@ class RunStarted:
     at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class NodeReady:
+@dataclass(frozen=True, slots=True, repr=False)
+class NodeReady(_Short):
     """All inputs of a node are there.
 
     Attributes:
@@ -41,8 +66,8 @@ class NodeReady:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class NodeStarted:
+@dataclass(frozen=True, slots=True, repr=False)
+class NodeStarted(_Short):
     """A node has got its slot.
 
     Attributes:
@@ -56,8 +81,8 @@ class NodeStarted:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class NodeRetried:
+@dataclass(frozen=True, slots=True, repr=False)
+class NodeRetried(_Short):
     """An attempt of a node has failed and another one follows.
 
     Attributes:
@@ -75,8 +100,8 @@ class NodeRetried:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class NodeFinished:
+@dataclass(frozen=True, slots=True, repr=False)
+class NodeFinished(_Short):
     """A node has yielded.
 
     Attributes:
@@ -92,8 +117,8 @@ class NodeFinished:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class NodeFailed:
+@dataclass(frozen=True, slots=True, repr=False)
+class NodeFailed(_Short):
     """A node has failed for good.
 
     Attributes:
@@ -109,8 +134,8 @@ class NodeFailed:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class NodeSkipped:
+@dataclass(frozen=True, slots=True, repr=False)
+class NodeSkipped(_Short):
     """A node will not run.
 
     Attributes:
@@ -124,8 +149,8 @@ class NodeSkipped:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class RunFinished:
+@dataclass(frozen=True, slots=True, repr=False)
+class RunFinished(_Short):
     """The run has come to its end; nothing follows.
 
     Attributes:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-from pocketflow_async.runtime.async_local import AsyncLocalRuntime
+from pocketflow_async.runtime.async_local import AsyncLocalRuntime, unknown_option
 from pocketflow_async.runtime.results import RunResult, in_words
 from pocketflow_async.workflow.errors import WorkflowError
 
@@ -44,7 +44,7 @@ class LocalRuntime:
         **ignored: Any,
     ) -> None:
         for name in ignored:
-            warnings.warn(f"LocalRuntime has no option {name!r}: ignored", stacklevel=2)
+            warnings.warn(unknown_option(type(self), name), stacklevel=2)
         self.debug = debug
         self._runtime = AsyncLocalRuntime(
             resource_registry,
@@ -129,9 +129,7 @@ def _merged(
 
 def _run(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run the coroutine that *make* makes on a new loop, in another thread if need be."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not _is_loop_running():  # not within `except`: what is raised would tell of that too
         return asyncio.run(make())
     found: list[T] = []
     raised: list[BaseException] = []
@@ -148,3 +146,11 @@ def _run(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     if raised:
         raise raised[0]
     return found[0]
+
+
+def _is_loop_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from pocketflow_async.workflow.errors import WorkflowError
 
 _CODE = "<node "  # how the file names of code strings begin
 
@@ -73,22 +78,46 @@ class RunResult(dict[str, Any]):
         return not self["errors"]
 
 
-def in_words(error: BaseException) -> str:
-    """Return *error* as its type, its message and the line of the node's code it came from."""
+def in_words(error: BaseException, *, with_file: bool = False) -> str:
+    """Return *error* as its type, its message and the line of the node's code that it came from.
+
+    Args:
+        error: What was raised.
+        with_file: Whether to name file and line also where that is no code string.
+    """
     name = type(error).__name__
     try:
         message = str(error)
     except Exception as broken:  # noqa: BLE001 (an exception that cannot be shown is still one)
         message = f"<str() raised {type(broken).__name__}>"
     text = f"{name}: {message}" if message else name
-    place = _place(error)
+    place = _place(error, with_file)
     return f"{text} ({place})" if place else text
 
 
-def _place(error: BaseException) -> str:
-    """Return file and line of the innermost frame in a code string; empty: there is none."""
-    found = ""
+def _place(error: BaseException, with_file: bool) -> str:
+    """Return file and line of the innermost frame in a code string, or else in the user's files.
+
+    Empty where there is none: Python's own files, packages installed and ours do not count.
+    """
+    code = own = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
-        if frame.f_code.co_filename.startswith(_CODE):
-            found = f"{frame.f_code.co_filename}, line {line}"
-    return found
+        file = frame.f_code.co_filename
+        if file.startswith(_CODE):
+            code = f"{file}, line {line}"
+        elif not file.startswith(("<", *_not_own())):
+            own = f"{file}, line {line}"
+    if code or not with_file or isinstance(error, WorkflowError):  # the last says where itself
+        return code
+    return own
+
+
+@functools.cache
+def _not_own() -> tuple[str, ...]:
+    import sysconfig  # noqa: PLC0415 (only where something fails)
+
+    ours = str(Path(__file__).parent.parent)
+    paths = sysconfig.get_paths()
+    return tuple(
+        {ours + os.sep, *(paths[name] + os.sep for name in ("stdlib", "purelib", "platlib"))}
+    )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from pocketflow_async.clock import clock
 from pocketflow_async.hooks import Step, admit_async
 from pocketflow_async.runtime.events import NodeRetried
+from pocketflow_async.runtime.once import spent
 from pocketflow_async.trail import note
+from pocketflow_async.workflow.errors import NodeExecutionError
 
 if TYPE_CHECKING:
     from pocketflow_async.runtime.context import NodeContext
@@ -27,16 +28,20 @@ async def attempt(run: Run, node: Planned, inputs: dict[str, Any], context: Node
 
     Raises:
         ExecutionTimeoutError: It took too long.
+        NodeExecutionError: It tried to end the process.
         TypeError: It yielded a coroutine.
     """
-    if not node.is_async:
-        work = run.job.pool.call(node.run, inputs, context)
-    else:
-        work = node.run(inputs, context)
-    if node.timeout is None:
-        value = await work
-    else:
-        value = await run.deadlines.within(node.timeout, work)
+    try:
+        if not node.is_async:
+            work = run.job.pool.call(node.run, inputs, context)
+        else:
+            work = node.run(inputs, context)
+        if node.timeout is None:
+            value = await work
+        else:
+            value = await run.deadlines.within(node.timeout, work, node.shown)
+    except SystemExit as error:  # it would end the event loop of whoever runs the workflow
+        raise NodeExecutionError(f"node {node.id!r}: its code raised {error!r}") from error
     if type(value) is CoroutineType:
         value.close()
         raise TypeError(
@@ -58,9 +63,10 @@ async def visit(run: Run, node: Planned, context: NodeContext, waited: float) ->
         await admit_async(step, hooks)
         with Step("prep", node.id, spec, run.job.inputs, hooks) as prep:
             prep.result = inputs = run.inputs_of(node)
-        if spec.condition is not None and not await _holds(spec.condition, inputs):
+        if node.condition is not None and not await node.condition.holds(inputs, context):
             step.skipped = NOT_MET
             return SKIPPED
+        run.readers.claim(node, inputs)
         step.result = value = await _attempts(run, node, inputs, context)
     return value
 
@@ -82,11 +88,6 @@ def _place(run: Run, node: Planned, step: Step) -> None:
     steps[node.id] = step
 
 
-async def _holds(condition: Any, inputs: dict[str, Any]) -> bool:
-    answer = condition(dict(inputs))
-    return bool(await answer if inspect.isawaitable(answer) else answer)
-
-
 async def _attempts(run: Run, node: Planned, inputs: dict[str, Any], context: NodeContext) -> Any:
     policy = node.spec.retry_policy
     limit = 1 if policy is None else policy.max_attempts
@@ -102,7 +103,7 @@ async def _attempts(run: Run, node: Planned, inputs: dict[str, Any], context: No
                     await admit_async(step, run.hooks)
                     step.result = value = await attempt(run, node, dict(inputs), context)
                 except Exception as error:
-                    step.wait = _wait_after(error, policy, step)
+                    step.wait = _wait_after(error, policy, step, node)
                     raise
             return value
         except Exception as error:  # noqa: BLE001 (a retry or the handler decides)
@@ -117,11 +118,16 @@ async def _attempts(run: Run, node: Planned, inputs: dict[str, Any], context: No
                 await clock().asleep(step.wait)
 
 
-def _wait_after(error: Exception, policy: Any, step: Step) -> float | None:
+def _wait_after(error: Exception, policy: Any, step: Step, node: Planned) -> float | None:
     """Return the seconds until the next attempt; None: there is none."""
     if policy is None or step.refusal is error or step.attempt + 1 >= step.attempts:
         return None
-    return float(policy.delay(step.attempt + 1)) if policy.is_retried(error) else None
+    if not policy.is_retried(error):
+        return None
+    if why := spent(node, step.input):
+        error.add_note(why)
+        return None
+    return float(policy.delay(step.attempt + 1))
 
 
 async def _handled(

@@ -10,11 +10,16 @@ from typing import Any, TypeVar
 
 from pocketflow_async.workflow.addition import Addition, added
 from pocketflow_async.workflow.arguments import text
-from pocketflow_async.workflow.connecting import DATA, Form
-from pocketflow_async.workflow.errors import PortError, WorkflowValidationError
+from pocketflow_async.workflow.connecting import DATA, Form, chosen_input
+from pocketflow_async.workflow.errors import (
+    ConnectionError,
+    CyclicDependencyError,
+    PortError,
+    WorkflowValidationError,
+)
 from pocketflow_async.workflow.node_options import OPTIONS, check_id
 from pocketflow_async.workflow.node_specs import make_spec, parted
-from pocketflow_async.workflow.plan import resolved
+from pocketflow_async.workflow.plan import circles, following, resolved
 from pocketflow_async.workflow.ports import did_you_mean, find_port, listed
 from pocketflow_async.workflow.spec import Edge, NodeSpec, Workflow
 from pocketflow_async.workflow.validate import check, check_edge
@@ -174,7 +179,7 @@ class WorkflowBuilder:
         - `connect("a", "b", mapping={"output": "input"})`: outputs of `a` into inputs of `b`;
         - `connect("a", "b", from_output="output", to_input="input")`; without names, `data` (of a
           code node `result`, where there is none all that `a` yields) into `data`, or all that `a`
-          yields into the only input that `b` needs;
+          yields into the only input of `b`, the only one left, or the only one left that it needs;
         - `connect("a", "output", "b", "input")`;
         - `connect("a", ["b", "c"], …)`: any of those with several nodes.
 
@@ -185,7 +190,7 @@ class WorkflowBuilder:
             ConnectionError: As for `add_connection`.
         """
         form = Form(from_node, to, more, mapping, from_output, to_input)
-        for edge in form.links(self._is_node, self._inputs_of, self._output_of):
+        for edge in form.links(self._is_node, self._input_of, self._output_of):
             self.add_connection(*edge)
         return self
 
@@ -290,24 +295,39 @@ class WorkflowBuilder:
     def _is_node(self, name: str) -> bool:
         return name in self._nodes or name in self._aliases
 
-    def _output_of(self, node_id: Any) -> str | None:
+    def _output_of(self, node_id: Any, for_data: bool) -> str | None:
         """Return the output of a node that is meant where none is said."""
         spec = self._nodes.get(self._aliases.get(node_id, node_id)) if node_id else None
         if spec is None:
             return DATA  # there is no such node: an error anyway
         if spec.wrapped:
             return "result"
+        if not for_data and spec.type == "Function" and DATA not in spec.outputs.known:
+            return None  # nobody has said `data`
         try:
             find_port(spec, DATA)
         except PortError:
             return None
         return DATA
 
-    def _inputs_of(self, node_id: str) -> list[str]:
-        """Return the names of the inputs that a node cannot do without."""
-        spec = self._nodes.get(self._aliases.get(node_id, node_id))
-        known = {} if spec is None else spec.inputs.known
-        return [name for name, port in known.items() if port.required]
+    def _input_of(self, source: str, target: str) -> str:
+        """Return the input of *target* that is meant where none is said."""
+        spec = self._nodes.get(self._aliases.get(target, target))
+        if spec is None:
+            return DATA  # there is no such node: an error anyway
+        node_id = spec.id
+        try:
+            return chosen_input(
+                source, spec, lambda: {e.input for e in self._edges if e.target == node_id}
+            )
+        except ConnectionError:
+            source = self._aliases.get(source, source)
+            places = {known: place for place, known in enumerate(self._nodes)}
+            edges = [*self._edges, Edge(source, None, node_id, "")]
+            if source in places and source != node_id:
+                for circle in circles(following(edges, places)):
+                    raise CyclicDependencyError(circle) from None
+            raise
 
 
 def _names(outputs: Any) -> list[str]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
+
+from pocketflow_async.workflow.errors import ConnectionError
+from pocketflow_async.workflow.ports import listed
+from pocketflow_async.workflow.spec import NodeSpec
 
 Link: TypeAlias = tuple[str, str | None, str, str]
 """Source, output (None: all of it), target, input."""
@@ -61,22 +65,23 @@ class Form:
     def links(
         self,
         is_node: Callable[[str], bool],
-        inputs_of: Callable[[str], list[str]],
-        output_of: Callable[[str], str | None],
+        input_of: Callable[[str, str], str],
+        output_of: Callable[[str, bool], str | None],
     ) -> Iterator[Link]:
         """Yield the edges that are meant.
 
         Args:
             is_node: Says whether a text is the id of a node.
-            inputs_of: Names the inputs that a node cannot do without.
-            output_of: Names the output of a node where none is said; None: all of it.
+            input_of: Names the input of a node where none is said.
+            output_of: Names the output of a node where none is said, and whether it goes into an
+                input called `data`; None: all of it.
         """
         if self._more:
             target, input = self._more
             yield from ((self._source, self._to, each, input) for each in _texts(target))
         elif self._mapping is None:
             for target in _texts(self._to):
-                yield self._single(target, inputs_of(target), output_of)
+                yield self._single(target, input_of, output_of)
         elif isinstance(self._to, str) and not is_node(self._to):
             for target, inputs in self._mapping.items():
                 yield from ((self._source, self._to, target, each) for each in _texts(inputs))
@@ -86,15 +91,59 @@ class Form:
                     yield from ((self._source, output, target, each) for each in _texts(inputs))
 
     def _single(
-        self, target: str, needed: list[str], output_of: Callable[[str], str | None]
+        self,
+        target: str,
+        input_of: Callable[[str, str], str],
+        output_of: Callable[[str, bool], str | None],
     ) -> Link:
         """Return the edge between two nodes, of which not all names were said."""
         output, input = self._output, self._input
         if input is None:
-            if len(needed) == 1 and DATA not in needed:
-                return self._source, output, target, needed[0]
-            input = DATA
-        return self._source, output_of(self._source) if output is None else output, target, input
+            input = input_of(self._source, target)
+            if input != DATA:
+                return self._source, output, target, input
+        if output is None:
+            output = output_of(self._source, input == DATA)
+        return self._source, output, target, input
+
+
+def chosen_input(source: str, spec: NodeSpec, fed: Callable[[], Collection[str]]) -> str:
+    """Return the input of a node that is meant where none is said.
+
+    It is the only one that it has, or the only one that nothing is connected to, or of those the
+    only one that it needs; `data` where it has that, or where nothing is known of its inputs.
+
+    Args:
+        source: Id of the node that is connected to it, for the error.
+        spec: The node.
+        fed: Names those of its inputs that are connected already.
+
+    Raises:
+        ConnectionError: It has none, or several are left.
+    """
+    known = {
+        name: port
+        for name, port in spec.inputs.known.items()
+        if name not in spec.required_resources
+    }
+    if not known and spec.inputs.open:
+        return DATA
+    if len(known) > 1:
+        taken = fed()
+        known = {name: port for name, port in known.items() if name not in taken} or known
+    needed = [name for name, port in known.items() if port.required]
+    for names in (list(known), needed):
+        if len(names) == 1:
+            return names[0]  # if that is fed already, `build` says by what
+    if DATA in known:
+        return DATA
+    between = f"connect({source!r}, {spec.id!r})"
+    if not known:
+        raise ConnectionError(f"{between}: node {spec.id!r} takes no input")
+    raise ConnectionError(
+        f"{between}: node {spec.id!r} has several inputs left, {listed(known)}: say which, with "
+        f"connect({source!r}, {spec.id!r}, to_input={next(iter(known))!r})"
+    )
 
 
 def _texts(value: Any) -> list[str]:

@@ -116,6 +116,17 @@ class Needs:
         return given, named
 
 
+def has_signature(function: Callable[..., Any]) -> bool:
+    """Return whether it is known what *function* takes; some built-in ones do not tell."""
+    if function is dict:
+        return True  # any names
+    try:
+        inspect.signature(function)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def needs_of(function: Callable[..., Any]) -> Needs:
     """Read from the signature of *function* what it takes; where there is none: anything."""
     try:

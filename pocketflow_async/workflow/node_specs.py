@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pocketflow_async.workflow.errors import WorkflowValidationError
 from pocketflow_async.workflow.flow_work import NodeWork, WorkflowWork
-from pocketflow_async.workflow.function_work import FunctionWork
+from pocketflow_async.workflow.function_work import FunctionWork, has_signature
 from pocketflow_async.workflow.map_work import MapOptions, MapWork, OfFunction
 from pocketflow_async.workflow.node_options import OPTIONS, check_id, check_names, check_options
 from pocketflow_async.workflow.ports import did_you_mean, listed
@@ -106,6 +106,11 @@ def _function(
     function = config.get("function")
     if not callable(function):
         raise TypeError(f"node {node_id!r}: a function is needed, not {function!r}")
+    if not has_signature(function):
+        raise TypeError(
+            f"node {node_id!r}: {function!r:.80} does not tell which inputs it takes: wrap it in a "
+            "function that does, such as lambda items: …"
+        )
     work = FunctionWork(function, options.get("required_resources", ()), wrapped)
     return NodeSpec(
         node_id,

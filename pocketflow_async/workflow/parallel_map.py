@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import reprlib
 import time
 from collections import Counter
 from collections.abc import (
@@ -33,7 +34,8 @@ from pocketflow_async.workflow.function_work import (
 _Call: TypeAlias = Callable[[Any], Awaitable[Any]]
 
 _NOTHING = object()  # in the place of a result that is not kept
-_SHOWN = 10  # how many different messages the error about failed items names
+_SHOWN = 10  # how many different types the error about failed items names
+_LONG = 200  # letters of an item, and of its error, that it shows
 
 
 class ItemsFailedError(WorkflowError, RuntimeError):
@@ -45,12 +47,24 @@ class ItemsFailedError(WorkflowError, RuntimeError):
 
     def __init__(self, errors: list[dict[str, Any]]) -> None:
         self.errors = errors
-        kinds = Counter(str(entry["error"]) for entry in errors)
+        kinds = Counter(str(entry["error_type"]) for entry in errors)
         summary = {"total_errors": len(errors), "error_types": dict(kinds.most_common(_SHOWN))}
-        super().__init__(f"Processing failed for {len(errors)} items: {summary}")
+        text = f"Processing failed for {len(errors)} items: {summary}"
+        super().__init__(f"{text}; {_told_of(errors[0])}" if errors else text)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self.errors,))
+
+
+def _told_of(entry: Mapping[str, Any]) -> str:
+    """Say which item failed with what; both are shortened."""
+    try:
+        item = reprlib.repr(entry["item"])
+    except Exception:  # noqa: BLE001 (an item that cannot be shown has failed all the same)
+        item = f"a {type(entry['item']).__name__}"
+    text = f"{entry['error_type']}: {entry['error']}"
+    text = text if len(text) <= _LONG else f"{text[:_LONG]}…"
+    return f"the first at index {entry['index']}, item {item:.{_LONG}}: {text}"
 
 
 def check_items(items: Any, field: str) -> Items:
@@ -207,7 +221,7 @@ class _Job:
             value = await work
             if isinstance(value, CoroutineType):
                 refuse_awaitable(value, f"{self._name}(item)")
-        except Exception as error:  # noqa: BLE001 (it becomes an entry, or ends the map)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (an entry, or the map's end)
             failure = error
         except asyncio.CancelledError as error:
             if _told():

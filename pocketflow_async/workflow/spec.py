@@ -79,7 +79,8 @@ class NodeSpec:
         retry_policy: When and how often it is tried again; None: once.
         error_handler: What becomes of it when it has failed; None: it fails.
         required_resources: Names of the resources that it uses.
-        condition: Decides, from its inputs, whether it runs; None: it does.
+        condition: Decides whether it runs, from those inputs that it has parameters for; one
+            parameter that is named as no input gets them all. None: it does.
         description: For people.
     """
 
@@ -139,6 +140,10 @@ class Workflow:
     aliases: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
     resource_registry: Any = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        nodes = "1 node" if len(self.nodes) == 1 else f"{len(self.nodes)} nodes"
+        return f"<Workflow {self.name!r} ({self.workflow_id}): {nodes}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the workflow as plain data; see `documents.to_dict`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -16,6 +17,7 @@ from pocketflow_async.workflow.errors import (
 )
 from pocketflow_async.workflow.plan import circles, following, resolved, shown
 from pocketflow_async.workflow.ports import did_you_mean, find_port, listed
+from pocketflow_async.workflow.run_inputs import is_for_one
 from pocketflow_async.workflow.spec import Edge, NodeSpec
 from pocketflow_async.workflow.types import fits, name_of_type
 
@@ -24,6 +26,8 @@ MOST_SHOWN: Final = 100
 
 _MOST_GUESSED: Final = 20
 """For so many problems we look for what may have been meant; it takes long."""
+
+_STAR: Final = re.compile(r"\bfrom\s+[\w.]+\s+import\s*\*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,20 +217,25 @@ class _Search:
         self, given: Mapping[str, Any], fed: Mapping[tuple[str, str], object]
     ) -> Iterator[Problem]:
         own = {
-            self._aliases.get(key, key): (key, value)
+            node_id: (key, value)
             for key, value in given.items()
-            if self._aliases.get(key, key) in self._nodes and isinstance(value, Mapping)
+            if is_for_one(
+                value,
+                key,
+                self._nodes.get(node_id := self._aliases.get(key, key)),
+                (key,) if (node_id, key) in fed else (),
+            )
         }
         for_all = given.keys() - {key for key, _ in own.values()}
         for node_id, spec in self._nodes.items():
-            key, for_it = own.get(node_id, ("", {}))
+            _, for_it = own.get(node_id, ("", {}))
             there = {*for_it, *spec.required_resources}
             for name, port in spec.inputs.known.items():
                 if not port.required or (node_id, name) in fed:
                     continue
                 if name not in for_all and name not in there:
-                    yield Problem(_nobody_gives(node_id, name), node=node_id)
-            if spec.inputs.open or key in spec.inputs.known:
+                    yield Problem(_nobody_gives(node_id, name) + _hidden(spec), node=node_id)
+            if spec.inputs.open:
                 continue
             for name in for_it:
                 if name not in spec.inputs.known:
@@ -240,6 +249,14 @@ def _nobody_gives(node_id: str, name: str) -> str:
         f"nobody gives input {name!r} of node {node_id!r}: connect it to an output, or give "
         f"{{{node_id!r}: {{{name!r}: …}}}} or {{{name!r}: …}} as inputs of the run"
     )
+
+
+def _hidden(spec: NodeSpec) -> str:
+    code = spec.config.get("code")
+    if isinstance(code, str) and (found := _STAR.search(code)) is not None:
+        text = found[0].strip()
+        return f"; if it is from `{text}`: that hides what names there are, import it by name"
+    return ""
 
 
 def _fed_twice(edge: Edge, before: Edge) -> str:

@@ -49,11 +49,9 @@ def test_execute_workflow_says_how_it_went():
         "results": {"a": 1},
         "error": None,
     }
-    assert runtime.execute_workflow(bad) == {
-        "status": "failed",
-        "results": {"a": 1},
-        "error": "node 'b' failed: ValueError: no",
-    }
+    found = runtime.execute_workflow(bad)
+    assert found.pop("error").startswith("node 'b' failed: ValueError: no (/")
+    assert found == {"status": "failed", "results": {"a": 1}}
     refused = runtime.execute_workflow(circle)
     assert refused["status"] == "failed"
     assert "circle" in refused["error"]

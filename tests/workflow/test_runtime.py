@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import pickle
+import re
 import threading
 from contextvars import ContextVar
 
@@ -56,6 +57,11 @@ class Registry:
 
 async def execute(flow, inputs=None, **options):
     return await AsyncLocalRuntime().execute_workflow_async(flow, inputs, **options)
+
+
+def bare(errors):
+    """Return *errors* without the places in files."""
+    return {node_id: re.sub(r" \(/\S+, line \d+\)", "", text) for node_id, text in errors.items()}
 
 
 def flaky(failures, error=ValueError):
@@ -257,7 +263,7 @@ async def test_a_failing_node_skips_what_depends_on_it_and_nothing_else():
         result = await execute(flow)
 
     assert result["results"] == {"x": "x", "y": "y"}
-    assert result["errors"] == {"a": "KeyError: 'zip'"}
+    assert bare(result["errors"]) == {"a": "KeyError: 'zip'"}
     assert result["skipped"] == {
         "b": "it needs 'a', which failed",
         "c": "it needs 'a', which failed",
@@ -367,7 +373,7 @@ def test_what_the_policy_does_not_name_is_not_repeated():
 
     result = FakeClock().run(execute(flow))
 
-    assert result["errors"] == {"a": "TypeError: failure 1", "b": "ValueError: failure 3"}
+    assert bare(result["errors"]) == {"a": "TypeError: failure 1", "b": "ValueError: failure 3"}
     assert (len(other_calls), len(often_calls)) == (1, 3)
 
 
@@ -425,7 +431,7 @@ async def test_a_handler_that_raises_fails_the_node():
         ]
     )
 
-    assert (await execute(flow))["errors"] == {"a": "RuntimeError: worse"}
+    assert bare((await execute(flow))["errors"]) == {"a": "RuntimeError: worse"}
 
 
 # Timeouts and cancellation
@@ -446,9 +452,7 @@ def test_a_node_that_takes_too_long_fails():
 
     result = FakeClock().run(execute(flow))
 
-    assert result["errors"] == {
-        "a": "ExecutionTimeoutError: Async code execution exceeded 5s timeout"
-    }
+    assert result["errors"] == {"a": "ExecutionTimeoutError: node 'a' (function) exceeded 5 s"}
     assert result["results"] == {"b": "b", "c": "c", "d": "d", "e": "e"}
     assert result["execution_times"]["a"] == pytest.approx(5)
     assert isinstance(result.exceptions["a"], TimeoutError)
@@ -460,7 +464,7 @@ def test_each_attempt_has_its_own_time():
 
     result = FakeClock().run(execute(flow))
 
-    assert "exceeded 2s" in result["errors"]["a"]
+    assert "exceeded 2 s" in result["errors"]["a"]
     assert result["total_duration"] == pytest.approx(2 + 1 + 2)
 
 
@@ -582,7 +586,7 @@ async def test_a_node_that_cancels_itself_has_failed():
 
     result = await execute(flow)
 
-    assert result["errors"] == {"a": "CancelledError: mine", "early": "CancelledError"}
+    assert bare(result["errors"]) == {"a": "CancelledError: mine", "early": "CancelledError"}
     assert result["skipped"] == {"b": "it needs 'early', which failed"}
 
 
@@ -682,7 +686,7 @@ async def test_a_synchronous_node_out_of_time_fails_when_its_thread_is_back():
 
     result = await execute(workflow([node("a", work, timeout=0.01)]))
 
-    assert "exceeded 0.01s" in result["errors"]["a"]
+    assert "exceeded 0.01 s" in result["errors"]["a"]
     assert ended == [1]
 
 
@@ -741,7 +745,7 @@ async def test_a_gate_can_refuse_a_node():
     with guarding(gate):
         result = await execute(flow)
 
-    assert result["errors"] == {"b": "PermissionError: b", "c": "PermissionError: c"}
+    assert bare(result["errors"]) == {"b": "PermissionError: b", "c": "PermissionError: c"}
     assert calls == [1]
     assert asked[0] == ("workflow", "test")
     assert asked.count(("exec", "c")) == 1
@@ -820,7 +824,8 @@ async def test_a_failing_run_inside_a_node_fails_the_node():
 
     result = await execute(workflow([node("a", outer, context=True)]))
 
-    assert result["errors"] == {"a": "WorkflowExecutionError: node 'x' failed: ValueError: no"}
+    text = "WorkflowExecutionError: node 'x' failed: ValueError: no"
+    assert bare(result["errors"]) == {"a": text}
 
 
 # Many at once, many loops
