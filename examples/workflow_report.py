@@ -1,6 +1,6 @@
-"""A workflow over real files: what can run at once does, and a failed part stops only what needs it.
+"""A workflow over real files: what can run at once does; a failed part stops what needs it.
 
-    python examples/workflow_report.py [FOLDER]
+Run it as `python examples/workflow_report.py [FOLDER]`.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from pocketflow_async.runtime.pool import Pool
 from pocketflow_async.runtime.prepared import Prepared, prepare
 from pocketflow_async.runtime.results import RunResult
 from pocketflow_async.runtime.slots import Slots
+from pocketflow_async.workflow.arguments import text, yes_or_no
 from pocketflow_async.workflow.ports import did_you_mean
 from pocketflow_async.workflow.spec import Workflow
 
@@ -64,10 +65,12 @@ class AsyncLocalRuntime:
     ) -> None:
         for name in ignored:
             warnings.warn(unknown_option(type(self), name), stacklevel=2)
+        if resource_registry is not None and not hasattr(resource_registry, "get_resource"):
+            raise TypeError(f"resource_registry has no get_resource: {resource_registry!r:.80}")
         self.resource_registry = resource_registry
         self.max_concurrent_nodes = max_concurrent_nodes
-        self.enable_analysis = enable_analysis
-        self.enable_profiling = enable_profiling
+        self.enable_analysis = yes_or_no("enable_analysis", enable_analysis)
+        self.enable_profiling = yes_or_no("enable_profiling", enable_profiling)
         self.thread_pool_size = thread_pool_size
         self.execution_timeout = _seconds("execution_timeout", execution_timeout)
         self._slots = _slots("max_concurrent_nodes", Slots, max_concurrent_nodes)
@@ -103,10 +106,10 @@ class AsyncLocalRuntime:
             WorkflowTimeoutError: The run took too long; all that was at work has been cancelled.
         """
         if on_error not in ("return", "raise"):
-            raise ValueError(f"on_error is 'return' or 'raise', not {on_error!r}")
+            raise ValueError(f"on_error is 'return' or 'raise', not {on_error!r:.80}")
         workflow, prepared = _built(workflow)
         registries = self._registries(workflow)
-        given = _given(inputs)
+        given = given_to_run(inputs)
         prepared.check_names(workflow, given)
         return await self._run(
             workflow, prepared, given, registries, on_error, timeout, run_id, None
@@ -122,7 +125,9 @@ class AsyncLocalRuntime:
         """
         workflow, prepared = _built(workflow)
         known = (*self._registries(workflow), *registries)
-        return await self._run(workflow, prepared, _given(inputs), known, "raise", None, None, None)
+        return await self._run(
+            workflow, prepared, given_to_run(inputs), known, "raise", None, None, None
+        )
 
     async def stream(
         self,
@@ -149,7 +154,7 @@ class AsyncLocalRuntime:
         from pocketflow_async.runtime.stream import events_of  # noqa: PLC0415 (few want them)
 
         workflow, prepared = _built(workflow)
-        registries, given = self._registries(workflow), _given(inputs)
+        registries, given = self._registries(workflow), given_to_run(inputs)
         prepared.check_names(workflow, given)
 
         async def run(emit: Callable[[Event], None]) -> None:
@@ -198,6 +203,8 @@ class AsyncLocalRuntime:
         run_id: str | None,
         emit: Callable[[Event], None] | None,
     ) -> RunResult:
+        if run_id is not None:
+            text("run_id", run_id)
         prepared.check(workflow, _with_resources(given, registries))
         lent, pool = self._borrowed()
         if details.isEnabledFor(logging.DEBUG):
@@ -271,12 +278,17 @@ def _built(workflow: Any) -> tuple[Workflow, Prepared]:
         build = getattr(workflow, "build", None)
         made = build() if callable(build) and not isinstance(workflow, type) else None
         if not isinstance(made, Workflow):
-            raise TypeError(f"this is no workflow and no builder of one: {workflow!r}")
+            raise TypeError(f"this is no workflow and no builder of one: {workflow!r:.80}")
         workflow = made
     return workflow, prepare(workflow)
 
 
-def _given(inputs: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def given_to_run(inputs: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return the inputs of a run, or none of them.
+
+    Raises:
+        TypeError: They are no values by name.
+    """
     if inputs is None:
         return {}
     if not isinstance(inputs, Mapping):
@@ -313,7 +325,7 @@ def _seconds(name: str, value: float | None) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} is a number of seconds or None, not {value!r}")
+        raise TypeError(f"{name} is a number of seconds or None, not {value!r:.80}")
     if not value > 0:
         raise ValueError(f"{name} is more than 0 seconds, not {value!r}")
     return value

@@ -227,6 +227,7 @@ class Run:
                 self._release(node)
                 self._failed(node, asyncio.CancelledError(), 0.0)
         elif (error := task.exception()) is not None:
+            error.add_note(f"raised by node {node.id!r} of workflow {self.job.workflow.name!r}")
             self._fatal = self._fatal or error
             self._wake()
         if not self._active and not self._tasks:
@@ -263,7 +264,7 @@ class Run:
         if value is visits.SKIPPED:
             follows = self.scheduler.skip(node_id)
             self._skip(node_id, visits.NOT_MET)
-            for skipped in follows.skipped:
+            for skipped in self._after_needs(follows.skipped):
                 self._skip_dependant(skipped, "was skipped")
             self._ready(follows.ready)
             return
@@ -279,10 +280,15 @@ class Run:
         self._active -= 1
         if self.emit is not None:
             self.emit(NodeFailed(node.id, error, seconds, self.elapsed()))
-        for skipped in self.scheduler.fail(node.id):
+        for skipped in self._after_needs(self.scheduler.fail(node.id)):
             self._skip_dependant(skipped, "failed")
         if self.job.fail_fast:
             self._wake()
+
+    def _after_needs(self, ids: tuple[str, ...]) -> Iterable[str]:
+        """Return *ids* so that each has something to link to, if somebody watches."""
+        ranks = self.scheduler.plan.ranks
+        return ids if self.hooks is None else sorted(ids, key=ranks.__getitem__)
 
     def _skip_dependant(self, node_id: str, why: str) -> None:
         reason = f"it needs {self.scheduler.because[node_id]!r}, which {why}"

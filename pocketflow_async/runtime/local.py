@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-from pocketflow_async.runtime.async_local import AsyncLocalRuntime, unknown_option
+from pocketflow_async.runtime.async_local import AsyncLocalRuntime, given_to_run, unknown_option
 from pocketflow_async.runtime.results import RunResult, in_words
 from pocketflow_async.workflow.errors import WorkflowError
 
@@ -118,8 +118,8 @@ def _merged(
     parameters: Mapping[str, Any] | None, inputs: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Return both, and of what both have for one node the parts of both."""
-    merged = dict(parameters or {})
-    for name, value in (inputs or {}).items():
+    merged = dict(given_to_run(parameters))
+    for name, value in given_to_run(inputs).items():
         before = merged.get(name)
         if isinstance(before, Mapping) and isinstance(value, Mapping):
             value = {**before, **value}

@@ -91,6 +91,9 @@ def in_words(error: BaseException, *, with_file: bool = False) -> str:
     except Exception as broken:  # noqa: BLE001 (an exception that cannot be shown is still one)
         message = f"<str() raised {type(broken).__name__}>"
     text = f"{name}: {message}" if message else name
+    for note in getattr(error, "__notes__", ()) if isinstance(error, NameError) else ():
+        if note.startswith("node "):  # what the node got instead, see `Compiled`
+            text = f"{text}; {note}: connect it, or register a resource of that name"
     place = _place(error, with_file)
     return f"{text} ({place})" if place else text
 

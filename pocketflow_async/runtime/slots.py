@@ -33,7 +33,7 @@ class Slots:
 
     def __init__(self, limit: int) -> None:
         if isinstance(limit, bool) or not isinstance(limit, int):
-            raise TypeError(f"a limit is a whole number, not {limit!r}")
+            raise TypeError(f"a limit is a whole number, not {limit!r:.80}")
         if limit < 1:
             raise ValueError(f"a limit is at least 1, not {limit}")
         self.limit = limit

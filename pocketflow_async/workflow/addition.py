@@ -46,7 +46,7 @@ def added(thing: Any, config: Any, options: Mapping[str, Any]) -> Addition:
         WorkflowValidationError: There is no type of that name.
     """
     if config is not None and not isinstance(config, Mapping):
-        raise TypeError(f"config must be a dict, not {config!r}")
+        raise TypeError(f"config must be a dict, not {config!r:.80}")
     if isinstance(thing, type) and thing.__name__ in CODE_NODES and _is_code_node(thing):
         thing = thing.__name__
     if isinstance(thing, str):
@@ -57,7 +57,7 @@ def added(thing: Any, config: Any, options: Mapping[str, Any]) -> Addition:
     if isinstance(thing, type) and _is_work(thing):
         thing, config = thing(**(config or {})), None
     if config:
-        raise TypeError(f"config goes with a type or a class; {thing!r} is made already")
+        raise TypeError(f"config goes with a type or a class; {thing!r:.80} is made already")
     return _of_object(thing, options)
 
 
@@ -65,7 +65,7 @@ def _of_type(kind: str, given: Mapping[str, Any]) -> Addition:
     if kind not in KINDS:
         guess = did_you_mean(kind, KINDS)
         raise WorkflowValidationError(
-            f"there is no type of node {kind!r}{guess}; there is {listed(KINDS, 20)}"
+            f"there is no type of node {kind!r:.80}{guess}; there is {listed(KINDS, 20)}"
         )
     config, options = parted(kind, given)
     return Addition(kind, config, options, wrapped=kind in CODE_NODES)

@@ -210,7 +210,9 @@ class WorkflowBuilder:
         if spec is None:
             guess = did_you_mean(node_id, self._nodes)
             there = listed(self._nodes, 20) or "none"
-            raise WorkflowValidationError(f"there is no node {node_id!r}{guess}; there is {there}")
+            raise WorkflowValidationError(
+                f"there is no node {node_id!r:.80}{guess}; there is {there}"
+            )
         own = {name: getattr(spec, name) for name in OPTIONS}
         new, options = parted(spec.type, {**own, **spec.config, **config})
         self._nodes[node_id] = make_spec(spec.type, node_id, new, options, wrapped=spec.wrapped)

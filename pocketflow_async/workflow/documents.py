@@ -99,6 +99,7 @@ def from_json(
         WorkflowValidationError: It is no JSON, or something is wrong; all of it is named, with
             JSON pointers.
     """
+    _text(text)
     twice: list[str] = []
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -157,6 +158,11 @@ def to_yaml(workflow: Workflow) -> str:
     return written
 
 
+def _text(text: object) -> None:
+    if not isinstance(text, str | bytes | bytearray):
+        raise TypeError(f"a document is a text, not {text!r:.80}; for a dict there is from_dict")
+
+
 def from_yaml(
     text: str | bytes, *, remake: Remake = _remake, new_id: Callable[[], str] = _new_id
 ) -> Workflow:
@@ -168,6 +174,7 @@ def from_yaml(
             lines.
         WorkflowError: PyYAML is not installed.
     """
+    _text(text)
     yaml = _yaml()
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)

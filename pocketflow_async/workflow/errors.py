@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
+from typing import Final
+
+_MOST_IN_CIRCLE: Final = 20
+"""So many nodes of a circle a message names; `path` has all of them."""
 
 
 class WorkflowError(Exception):
@@ -35,7 +39,11 @@ class CyclicDependencyError(WorkflowValidationError):
 
     def __init__(self, path: Sequence[str]) -> None:
         self.path = tuple(path)
-        super().__init__(f"nodes wait for each other in a circle: {' -> '.join(self.path)}")
+        shown = self.path
+        if len(shown) > _MOST_IN_CIRCLE:
+            half = _MOST_IN_CIRCLE // 2
+            shown = (*shown[:half], f"({len(shown) - 2 * half} more)", *shown[-half:])
+        super().__init__(f"nodes wait for each other in a circle: {' -> '.join(shown)}")
 
 
 class SafetyViolationError(WorkflowValidationError):

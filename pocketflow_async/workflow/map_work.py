@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from pocketflow_async.clock import clock
 from pocketflow_async.workflow.arguments import seconds, text, whole, yes_or_no
 from pocketflow_async.workflow.function_work import Needs, name_of_function, needs_of
 from pocketflow_async.workflow.parallel_map import check_items, run_map
@@ -118,6 +119,7 @@ class MapWork:
             keep_results=options.keep_results,
             output_field=options.output_field,
             name=self._name or context.node_id,
+            clock=clock().monotonic,
         )
 
 
@@ -141,7 +143,7 @@ class OfFunction:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         if not callable(function):
-            raise TypeError(f"a function or a code string is needed, not {function!r}")
+            raise TypeError(f"a function or a code string is needed, not {function!r:.80}")
         self.function = function
         self._name = f"{name_of_function(function)}()"
         self._rest = self._without_item(needs_of(function))

@@ -68,7 +68,7 @@ def check_names(
         if name not in known:
             names = [*known, *besides]
             guess = did_you_mean(name, names)
-            raise TypeError(f"{what} takes no {name!r}{guess}; it takes {listed(names, 30)}")
+            raise TypeError(f"{what} takes no {name!r:.80}{guess}; it takes {listed(names, 30)}")
 
 
 def check_options(node_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,31 +86,35 @@ def check_options(node_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
         raise
 
 
+_OF_POLICY: Final = ("delay", "is_retried", "max_attempts", "to_dict")
+_OF_HANDLER: Final = ("handle", "handler_type", "fallback_value")
+
+
 def _policy(value: Any) -> Any:
-    if isinstance(value, type) or not callable(getattr(value, "delay", None)):
-        raise TypeError(f"retry_policy must be a RetryPolicy(…), not {value!r}")
+    if isinstance(value, type) or not all(hasattr(value, name) for name in _OF_POLICY):
+        raise TypeError(f"retry_policy must be a RetryPolicy(…), not {value!r:.80}")
     return value
 
 
 def _handler(value: Any) -> Any:
-    if isinstance(value, type) or not hasattr(value, "handler_type"):
-        raise TypeError(f"error_handler must be an ErrorHandler(…), not {value!r}")
+    if isinstance(value, type) or not all(hasattr(value, name) for name in _OF_HANDLER):
+        raise TypeError(f"error_handler must be an ErrorHandler(…), not {value!r:.80}")
     return value
 
 
 def _resources(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Collection):
-        raise TypeError(f"required_resources must be a list of names, not {value!r}")
+        raise TypeError(f"required_resources must be a list of names, not {value!r:.80}")
     for name in value:
         if not isinstance(name, str) or not name:
-            raise TypeError(f"required_resources must be names, not {name!r}")
+            raise TypeError(f"required_resources must be names, not {name!r:.80}")
     names = sorted(value) if isinstance(value, set | frozenset) else value
     return tuple(dict.fromkeys(names))
 
 
 def _condition(value: Any) -> Any:
     if not callable(value):
-        raise TypeError(f"condition must be a function of the inputs, not {value!r}")
+        raise TypeError(f"condition must be a function of the inputs, not {value!r:.80}")
     return value
 
 

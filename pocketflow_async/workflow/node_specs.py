@@ -72,7 +72,7 @@ def _code(
     if callable(code):
         return _function("Function", node_id, {"function": code}, options, wrapped)
     if not isinstance(code, str):
-        shown = "nothing" if code is None else repr(code)
+        shown = "nothing" if code is None else f"{code!r:.80}"
         raise TypeError(f"node {node_id!r}: code must be a string or a function, not {shown}")
     if not code.strip():
         raise WorkflowValidationError(f"node {node_id!r}: Code cannot be empty")
@@ -94,9 +94,11 @@ def _code(
 
 
 def _allowed(node_id: str, config: Mapping[str, Any]) -> frozenset[str]:
-    allow = config.get("allow") or ()
-    if isinstance(allow, str) or not isinstance(allow, Collection):
-        raise TypeError(f"node {node_id!r}: allow must be a list of names, not {allow!r}")
+    allow = config.get("allow")
+    if allow is None:
+        return frozenset()
+    if isinstance(allow, str | bytes) or not isinstance(allow, Collection):
+        raise TypeError(f"node {node_id!r}: allow must be a list of names, not {allow!r:.80}")
     return frozenset(allow)
 
 
@@ -105,7 +107,7 @@ def _function(
 ) -> NodeSpec:
     function = config.get("function")
     if not callable(function):
-        raise TypeError(f"node {node_id!r}: a function is needed, not {function!r}")
+        raise TypeError(f"node {node_id!r}: a function is needed, not {function!r:.80}")
     if not has_signature(function):
         raise TypeError(
             f"node {node_id!r}: {function!r:.80} does not tell which inputs it takes: wrap it in a "
@@ -148,7 +150,9 @@ def _work(
 ) -> NodeSpec:
     work = config.get("work")
     if not callable(getattr(work, "run", None)) or not hasattr(work, "is_async"):
-        raise TypeError(f"node {node_id!r}: work has is_async and run(inputs, context): {work!r}")
+        raise TypeError(
+            f"node {node_id!r}: work has is_async and run(inputs, context): {work!r:.80}"
+        )
     ports: Any = {
         name: found
         for name in ("inputs", "outputs")
@@ -165,7 +169,9 @@ def _workflow(
     if callable(build) and not isinstance(workflow, type):
         workflow = config["workflow"] = build()
     if not isinstance(workflow, Workflow):
-        raise TypeError(f"node {node_id!r}: a workflow or its builder is needed, not {workflow!r}")
+        raise TypeError(
+            f"node {node_id!r}: a workflow or its builder is needed, not {workflow!r:.80}"
+        )
     work = WorkflowWork(workflow)
     return NodeSpec(node_id, kind, config, work, outputs=work.outputs, **options)
 

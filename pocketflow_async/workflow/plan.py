@@ -16,6 +16,7 @@ class Plan:
     Attributes:
         order: Ids of all nodes, each after all that it needs; otherwise as they were added.
         places: Place of each node among those added, by id.
+        ranks: Place of each node in `order`, by id.
         incoming: Edges into each node, by its id, with aliases resolved; missing: none.
         counts: Number of nodes that each node needs, by id; missing: none.
         dependants: Ids of the nodes that need each node, in the order added; missing: none.
@@ -25,6 +26,7 @@ class Plan:
 
     order: tuple[str, ...]
     places: Mapping[str, int]
+    ranks: Mapping[str, int]
     incoming: Mapping[str, tuple[Edge, ...]]
     counts: Mapping[str, int]
     dependants: Mapping[str, tuple[str, ...]]
@@ -59,6 +61,7 @@ def make_plan(workflow: Workflow) -> Plan:
     return Plan(
         order=tuple(order),
         places=places,
+        ranks={node_id: rank for rank, node_id in enumerate(order)},
         incoming={target: tuple(found) for target, found in incoming.items()},
         counts=_counts(dependants),
         dependants=dependants,
@@ -77,8 +80,8 @@ def resolved(edge: Edge, aliases: Mapping[str, str]) -> Edge:
 
 def shown(edge: Edge) -> str:
     """Return *edge* in words, for messages."""
-    output = "" if edge.output is None else f", {edge.output!r}"
-    return f"connection ({edge.source!r}{output}) -> ({edge.target!r}, {edge.input!r})"
+    output = "" if edge.output is None else f", {edge.output!r:.80}"
+    return f"connection ({edge.source!r:.80}{output}) -> ({edge.target!r:.80}, {edge.input!r:.80})"
 
 
 def following(edges: Iterable[Edge], places: Mapping[str, int]) -> dict[str, tuple[str, ...]]:

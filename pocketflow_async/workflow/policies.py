@@ -47,9 +47,9 @@ class ErrorHandler:
 
     def __post_init__(self) -> None:
         if self.handler_type not in _TYPES:
-            raise ValueError(f"handler_type must be one of {_TYPES}, not {self.handler_type!r}")
+            raise ValueError(f"handler_type must be one of {_TYPES}, not {self.handler_type!r:.80}")
         if str(self.log_level).lower() not in _LEVELS:
-            raise ValueError(f"log_level must be one of {_LEVELS}, not {self.log_level!r}")
+            raise ValueError(f"log_level must be one of {_LEVELS}, not {self.log_level!r:.80}")
         handler = self.custom_handler
         if handler is None and self.handler_type == "custom":
             raise ValueError("custom_handler must be given with handler_type='custom'")

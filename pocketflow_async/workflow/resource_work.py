@@ -47,7 +47,9 @@ class ResourceWork:
         if output_field in ("resource", "operation"):
             raise ValueError(f"output_field must not be {output_field!r}: the node yields that too")
         if not all(part.isidentifier() and part[0] != "_" for part in operation.split(".")):
-            raise ValueError(f"operation must be the name of a public method, not {operation!r}")
+            raise ValueError(
+                f"operation must be the name of a public method, not {operation!r:.80}"
+            )
         self._resource = resource
         self._operation = operation
         self._params = _checked(params)
@@ -113,7 +115,7 @@ def _checked(params: Any) -> dict[str, Any] | tuple[Any, ...]:
         return dict(params)
     if isinstance(params, Sequence) and not isinstance(params, str | bytes):
         return tuple(params)
-    raise TypeError(f"params must be a dict or a list, not {params!r}")
+    raise TypeError(f"params must be a dict or a list, not {params!r:.80}")
 
 
 def _variables(value: Any) -> list[str]:

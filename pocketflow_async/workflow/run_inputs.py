@@ -22,7 +22,11 @@ def is_for_one(value: Any, key: str, spec: NodeSpec | None, fed: Iterable[str]) 
     """
     if spec is None or not isinstance(value, Mapping):
         return False
-    return key not in spec.inputs.known or key in fed
+    if key in spec.inputs.known and key not in fed:
+        return False
+    if wrong := [name for name in value if not isinstance(name, str)]:
+        raise TypeError(f"inputs of a run for node {key!r} have names, not {wrong!r:.80}")
+    return True
 
 
 def misspelled(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -115,7 +116,7 @@ def check_edge(
     found = resolved(edge, aliases or {})
     for role, end in (("Source", found.source), ("Target", found.target)):
         if end not in nodes:
-            text = f"{role} node {end!r} not found in workflow{did_you_mean(end, nodes)}."
+            text = f"{role} node {end!r:.80} not found in workflow{did_you_mean(end, nodes)}."
             raise ConnectionError(f"{text}\nAvailable nodes: {listed(nodes, 20) or 'none yet'}")
     if found.source == found.target:
         raise ConnectionError(f"Cannot connect node {found.source!r} to itself")
@@ -130,7 +131,32 @@ def problems(
     given: Mapping[str, Any] | None = None,
 ) -> list[Problem]:
     """List what is wrong with a workflow and where; `validate` says the same in words."""
-    return list(_Search(nodes, list(edges), aliases).all(given))
+    if isinstance(edges, Iterable):
+        edges = list(edges)
+    wrong = list(_wrong_types(nodes, edges, aliases))
+    return wrong or list(_Search(nodes, edges, aliases).all(given))
+
+
+def _wrong_types(nodes: object, edges: object, aliases: object) -> Iterator[Problem]:
+    """Yield what is not even of the right type, which only those made by hand can have."""
+    if not isinstance(nodes, Mapping) or not isinstance(aliases, Mapping):
+        yield Problem("the nodes and the aliases of a workflow are dicts by id")
+    elif not isinstance(edges, list):
+        yield Problem(f"the connections of a workflow are Edges, not {edges!r:.80}")
+    else:
+        for node_id, spec in nodes.items():
+            if not isinstance(spec, NodeSpec):
+                yield Problem(f"node {node_id!r:.80} is a NodeSpec, not {spec!r:.80}")
+        for place, edge in enumerate(edges):
+            if not _is_edge(edge):
+                yield Problem(f"a connection is an Edge of texts, not {edge!r:.80}", edge=place)
+
+
+def _is_edge(edge: object) -> bool:
+    if not isinstance(edge, Edge):
+        return False
+    parts: tuple[object, ...] = (edge.source, edge.target, edge.input, edge.output or "")
+    return all(isinstance(part, str) for part in parts)
 
 
 class _Search:
@@ -193,10 +219,10 @@ class _Search:
         if known is None and not target.inputs.open:
             names = target.inputs.known
             there = f"its inputs are {listed(names)}" if names else "it takes none"
-            text = f"{shown(edge)}: node {edge.target!r} has no input {edge.input!r}: {there}"
+            text = f"{shown(edge)}: node {edge.target!r} has no input {edge.input!r:.80}: {there}"
             yield Problem(text + self._guess(edge.input, names), edge=place)
         elif not _is_name(edge.input) and target.type.endswith("PythonCodeNode"):
-            text = f"{shown(edge)}: {edge.input!r} is no name that code could use"
+            text = f"{shown(edge)}: {edge.input!r:.80} is no name that code could use"
             yield Problem(f"{text}: rename that input", edge=place)
         try:
             port = find_port(source, edge.output)
@@ -246,8 +272,8 @@ class _Search:
 
 def _nobody_gives(node_id: str, name: str) -> str:
     return (
-        f"nobody gives input {name!r} of node {node_id!r}: connect it to an output, or give "
-        f"{{{node_id!r}: {{{name!r}: …}}}} or {{{name!r}: …}} as inputs of the run"
+        f"nobody gives input {name!r:.80} of node {node_id!r}: connect it to an output, or give "
+        f"{{{node_id!r}: {{{name!r:.80}: …}}}} or {{{name!r:.80}: …}} as inputs of the run"
     )
 
 
@@ -263,8 +289,8 @@ def _fed_twice(edge: Edge, before: Edge) -> str:
     if edge == before:
         return f"{shown(edge)} is there twice"
     return (
-        f"{shown(edge)}: input {edge.input!r} of node {edge.target!r} is fed by {shown(before)} "
-        f"already: give them two names"
+        f"{shown(edge)}: input {edge.input!r:.80} of node {edge.target!r} is fed by "
+        f"{shown(before)} already: give them two names"
     )
 
 
@@ -288,4 +314,6 @@ def _is_above_zero(value: object) -> bool:
 
 
 def _is_name(text: object) -> bool:
-    return isinstance(text, str) and text.isidentifier() and not keyword.iskeyword(text)
+    if not isinstance(text, str) or not text.isidentifier() or keyword.iskeyword(text):
+        return False
+    return unicodedata.normalize("NFKC", text) == text  # as Python reads names in code

@@ -41,11 +41,6 @@ NOT_ABOVE_ZERO = (0, -1, NAN)
 ITEM = "def process_item(item):\n    return item"
 
 
-def reported(reason):
-    """Mark what the product does not do yet."""
-    return pytest.mark.xfail(reason=reason, strict=False)
-
-
 def builder(*codes, connect=()):
     """Return a builder with code nodes a, b, c …, and edges such as `"a.result -> b.x"`."""
     made = AsyncWorkflowBuilder("bad")
@@ -154,7 +149,7 @@ NOT_YET = [
     ("call", "name", "values"),
     [
         *WRONG_TYPES,
-        *(pytest.param(*case, marks=reported("is not checked")) for case in NOT_YET),
+        *(pytest.param(*case) for case in NOT_YET),
     ],
     ids=lambda each: each if isinstance(each, str) else "",
 )
@@ -170,7 +165,6 @@ def test_an_argument_of_a_wrong_type_is_named(call, name, values):
         assert what in said, said
 
 
-@reported("values of any length are shown whole")
 @pytest.mark.parametrize(
     "call",
     [
@@ -250,7 +244,6 @@ def test_inputs_of_a_run_are_values_by_name(inputs):
     assert len(str(caught.value)) < READABLE
 
 
-@reported("the synchronous door makes a dict of them, or fails in doing so")
 @pytest.mark.parametrize("inputs", [True, 0, "", "text", [], [("a", 1)], object()])
 def test_the_synchronous_door_wants_values_by_name_too(inputs):
     """As parameters and as inputs."""
@@ -259,7 +252,6 @@ def test_the_synchronous_door_wants_values_by_name_too(inputs):
             LocalRuntime().execute(one(lambda: 1), **given)
 
 
-@reported("the error is `keywords must be strings`, in the node")
 def test_inputs_of_one_node_are_values_by_name_too():
     """Said before the run."""
     with pytest.raises(TypeError, match=r"inputs .* node 'a'"):
@@ -322,7 +314,7 @@ async def test_ids_that_look_alike_are_different_nodes():
 
 @pytest.mark.parametrize(
     "name",
-    ["class", "a.b", "a b", "1a", "a\nb", pytest.param("\uff41", marks=reported("read as `a`"))],
+    ["class", "a.b", "a b", "1a", "a\nb", pytest.param("\uff41")],
 )
 def test_an_input_that_code_could_never_read_is_refused(name):
     """Such as one that Python reads as another name (full-width letters)."""
@@ -432,7 +424,6 @@ def test_whatever_code_raises_is_the_error_of_its_node(text, said, kind):
     assert list(result["results"]) == ["b"]
 
 
-@reported("it leaves the run bare")
 @pytest.mark.parametrize("error", [GeneratorExit, type("Odd", (BaseException,), {})])
 def test_an_error_that_ends_the_run_says_which_node_raised_it(error):
     """What is no Exception is not kept from who called; a note has the node."""
@@ -667,7 +658,6 @@ def test_resources_that_are_missing_or_broken_fail_the_nodes_that_need_them():
     assert "resource 'db' (object) has no operation 'get'" in empty["s"]
 
 
-@reported("the error is `name 'db' is not defined`, without a word on resources")
 def test_a_resource_that_is_required_and_used_by_name_is_missed_by_name():
     """Code that uses a declared resource by its name is told what to register."""
     new = AsyncWorkflowBuilder()
@@ -747,7 +737,6 @@ class AlmostHandler:
     handler_type = "log"
 
 
-@reported("found out when the workflow is built, as an AttributeError without a node")
 @pytest.mark.parametrize(
     "option", [{"retry_policy": AlmostPolicy()}, {"error_handler": AlmostHandler()}]
 )
@@ -772,7 +761,7 @@ def workflow(nodes=None, edges=()):
         workflow(edges=(Edge("a", None, "z", "x"),)),
         workflow(edges=(Edge("a", None, "a", "x"),)),
         *(
-            pytest.param(flow, marks=reported("AttributeError or TypeError of the inside"))
+            pytest.param(flow)
             for flow in (
                 workflow([NodeSpec("a", "Function")]),
                 workflow({"a": None}),
@@ -799,7 +788,6 @@ def test_documents_that_are_none_are_refused_with_the_place(text):
         assert len(str(caught.value)) < READABLE
 
 
-@reported("the errors of json and yaml themselves")
 @pytest.mark.parametrize("read", [Workflow.from_json, Workflow.from_yaml])
 def test_documents_are_texts(read):
     """Anything else is refused in our words."""
@@ -845,7 +833,6 @@ def test_a_failure_before_very_many_nodes_skips_them_in_linear_time():
     assert result["skipped"]["n19999"] == "it needs 'n0', which failed"
 
 
-@reported("all ids of the circle are in the message")
 def test_a_very_long_circle_is_named_in_part():
     """Its beginning and its end; all of it is in `path`."""
     new = chain(20_000).add_connection("n19999", None, "n0", "x")

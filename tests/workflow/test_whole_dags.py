@@ -6,7 +6,6 @@ import asyncio
 import gc
 import linecache
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -181,7 +180,6 @@ def test_nothing_is_left_behind_and_nothing_is_replaced(graph, limit):
     assert all(each == before for each in seen)
 
 
-@pytest.mark.xfail(reason="the durations of items are those of the real clock", strict=False)
 def test_the_durations_of_a_map_are_those_of_the_clock_too():
     """Of the context, as all others."""
     builder = AsyncWorkflowBuilder()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -96,9 +95,6 @@ def check_skipped(span, deed):
         assert reason.startswith("it needs 'n")
 
 
-@pytest.mark.xfail(
-    reason="skipped nodes are shown in the order added: the link is lost", strict=False
-)
 async def test_a_skipped_node_is_linked_to_the_skipped_one_that_it_needs():
     """In whatever order they were added."""
     builder = AsyncWorkflowBuilder("whole")
