@@ -117,3 +117,15 @@ def test_jitter_uses_the_whole_range():
     assert min(waits) < 0.1
     assert 7.9 < max(waits) <= 8
     assert 3.7 < sum(waits) / 1000 < 4.3
+
+
+def test_waits_leave_the_random_numbers_of_the_program_alone():
+    """What a program draws after `random.seed` does not depend on how often we had to wait."""
+    import random
+
+    random.seed(7)
+    expected = random.random()
+    random.seed(7)
+    Backoff().wait(Verdict(Kind.RETRY), 3)
+
+    assert random.random() == expected

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import sqlite3
 import threading
 import time
@@ -65,7 +64,7 @@ class Sender:
         self._store = store
         self._connect = connect
         self._clock = clock
-        self._backoff = backoff or Backoff(random=random.random)
+        self._backoff = backoff or Backoff()
         self._delay = delay
         self._begin()
 

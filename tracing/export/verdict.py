@@ -10,6 +10,7 @@ from typing import Final
 
 from tracing.export.model import Answer
 
+_random = random.Random()  # not the one of the module, whose seed belongs to the program
 _AGAIN: Final = frozenset({408, 425, 429})
 _CONTENT: Final = frozenset({400, 413, 422})
 
@@ -90,7 +91,7 @@ class Backoff:
     cap: float = 60.0
     longest: float = 300.0
     refused: float = 60.0
-    random: Callable[[], float] = random.random
+    random: Callable[[], float] = _random.random
 
     def wait(self, verdict: Verdict, failures: int) -> float:
         """Say how many seconds to wait.
