@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from contextvars import copy_context
 from typing import Any
 
 from pocketflow_async.hooks import Step, active
 from pocketflow_async.nodes import Node, name_of
 from pocketflow_async.nodes.base import OWN_RUN
+from pocketflow_async.offloading import offload
 from pocketflow_async.trail import note
 
 
@@ -19,40 +17,12 @@ def in_thread(node: Any) -> bool:
     return chosen is not None and getattr(chosen, "in_thread", False)
 
 
-async def offload(call: Callable[..., Any], *args: Any) -> Any:
-    """Run *call* in the loop's default executor, in a copy of the context.
-
-    A thread cannot be stopped. When the awaiting task is cancelled, the cancellation is passed on
-    once the thread has come back, so nothing outlives its scope.
-    """
-    loop = asyncio.get_running_loop()
-    future = loop.run_in_executor(None, copy_context().run, _called, call, args)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError:  # told again; the first one is on its way already
-                continue
-        if not future.cancelled():
-            future.exception()  # looked at, so the loop does not report it as forgotten
-        raise
-
-
 async def run_sync(node: Any, shared: Any) -> Any:
     """Run a synchronous node or flow from an AsyncFlow, in a thread if it asks for one.
 
     Without `in_thread` it never suspends.
     """
     return await run_in_thread(node, shared) if in_thread(node) else node._run(shared)
-
-
-def _called(call: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    try:
-        return call(*args)
-    except StopIteration as error:  # a future cannot hold it, and would wait for ever
-        raise RuntimeError(f"{call!r} raised StopIteration") from error
 
 
 async def run_in_thread(node: Node[Any, Any, Any], shared: Any) -> Any:

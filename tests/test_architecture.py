@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("pocketflow_async", "tracing")
 
-LEAVES = frozenset({"_typing", "clock", "copying", "options", "trail"})
+LEAVES = frozenset({"_typing", "clock", "copying", "offloading", "options", "trail"})
 """Parts of the engine that know no step and no node; `hooks` may use them, but does not need to."""
 
 MAY_IMPORT = {

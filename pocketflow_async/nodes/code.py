@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, Final
 
-from pocketflow_async.threads import offload
+from pocketflow_async.offloading import offload
 from pocketflow_async.workflow.code import compile_code
 from pocketflow_async.workflow.code_work import CodeWork
 from pocketflow_async.workflow.errors import NodeExecutionError

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
 
+from pocketflow_async.offloading import called, returned
 from pocketflow_async.runtime.slots import Slots
 
 
@@ -46,19 +47,9 @@ class Pool:
                     self.slots.limit, thread_name_prefix="workflow-node"
                 )
             future = loop.run_in_executor(
-                self._executor, copy_context().run, _called, function, args
+                self._executor, copy_context().run, called, function, args
             )
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            while not future.done():
-                try:
-                    await asyncio.wait([future])
-                except asyncio.CancelledError:  # told again; the first one is on its way already
-                    continue
-            if not future.cancelled():
-                future.exception()  # looked at, so the loop does not report it as forgotten
-            raise
+        return await returned(future)
 
     def close(self) -> None:
         """Let the threads end as soon as they have nothing to do."""
@@ -66,10 +57,3 @@ class Pool:
             executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown(wait=False)
-
-
-def _called(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    try:
-        return function(*args)
-    except StopIteration as error:  # a future cannot hold it, and would wait for ever
-        raise RuntimeError(f"{function!r} raised StopIteration") from error

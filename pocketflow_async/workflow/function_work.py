@@ -12,7 +12,7 @@ from inspect import Parameter
 from types import SimpleNamespace
 from typing import Any
 
-from pocketflow_async.threads import offload
+from pocketflow_async.offloading import offload
 from pocketflow_async.workflow.spec import Context, Port, Ports
 
 

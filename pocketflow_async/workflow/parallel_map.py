@@ -21,6 +21,7 @@ from types import CoroutineType
 from typing import Any, TypeAlias
 
 from pocketflow_async.hooks import Hooks, Step, active
+from pocketflow_async.offloading import returned
 from pocketflow_async.scatter import Items, scatter
 from pocketflow_async.workflow.batches import Batches
 from pocketflow_async.workflow.deadlines import Deadlines
@@ -295,18 +296,9 @@ class _Threads:
     async def call(self, item: Any) -> Any:
         """Run the function in a thread; when cancelled, wait until that has come back."""
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._pool, copy_context().run, self._called, item)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            while not future.done():
-                try:
-                    await asyncio.wait([future])
-                except asyncio.CancelledError:  # told again; the first one is on its way already
-                    continue
-            if not future.cancelled():
-                future.exception()  # looked at, so the loop does not report it as forgotten
-            raise
+        return await returned(
+            loop.run_in_executor(self._pool, copy_context().run, self._called, item)
+        )
 
     def _called(self, item: Any) -> Any:
         name = name_of_function(self._function)

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from pocketflow_async.clock import clock
-from pocketflow_async.threads import offload
+from pocketflow_async.offloading import offload
 from pocketflow_async.workflow.retrying import RetryPolicy
 from pocketflow_async.workflow.spec import Context, Port, Ports, Work
 
