@@ -19,7 +19,17 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 logger = logging.getLogger(__name__)
 
 Kind: TypeAlias = Literal[
-    "flow", "node", "prep", "exec", "post", "fallback", "item", "workflow", "suspended"
+    "flow",
+    "node",
+    "prep",
+    "exec",
+    "post",
+    "fallback",
+    "item",
+    "workflow",
+    "suspended",
+    "policy",
+    "resource",
 ]
 
 
@@ -29,7 +39,10 @@ class Step:
     Attributes:
         kind: What it is. `flow`, `node` and `workflow` hold `prep`, `exec`, `fallback` and `post`;
             a batch holds `item` steps, which hold `exec` again. There is one `exec` per attempt.
-        name: Name of the node or flow; the reason for `suspended`.
+            `policy` goes around a guarded call, and `resource` is one use of a shared resource;
+            both may be anywhere.
+        name: Name of the node, flow or policy; the reason for `suspended`; of a use of a resource
+            what was done with it.
         source: The node or flow object at work (the visit's own copy), or None.
         input: `shared` for flows and prep, the prep result for exec and fallback, the exec result
             for post, the item or its params for `item`.
@@ -40,7 +53,8 @@ class Step:
             when nothing was raised.
         wait: Seconds until the next attempt after this one failed; None if there is none.
         refusal: What a gate raised to stop this step.
-        facts: What else is to be known of it, by name; set before it is entered.
+        facts: What else is to be known of it, by name; set before it is entered. Those of
+            `policy` and `resource` may grow until it is left.
         after: The steps whose results it uses; None: that is not known.
         skipped: Why nothing was done in it; None: it was at work.
         seen: What an observer keeps about a step that others may come after, by observer.

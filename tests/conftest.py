@@ -11,7 +11,20 @@ from typing import Any
 
 import pytest
 
+from tests import service_kit
+
 ROOT = Path(__file__).parents[1]
+
+nats_url = service_kit.nats_url
+mysql_url = service_kit.mysql_url
+redis_url = service_kit.redis_url
+own_redis = service_kit.own_redis
+own_postgres = service_kit.own_postgres
+postgres_url = service_kit.postgres_url
+postgres_schema = service_kit.postgres_schema
+rabbitmq_url = service_kit.rabbitmq_url
+redis_prefix = service_kit.redis_prefix
+unique = service_kit.unique
 _numbers = itertools.count()
 
 

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("pocketflow_async", "tracing")
 
-LEAVES = frozenset({"_typing", "clock", "copying", "offloading", "options", "trail"})
+LEAVES = frozenset({"_typing", "clock", "copying", "needing", "offloading", "options", "trail"})
 """Parts of the engine that know no step and no node; `hooks` may use them, but does not need to."""
 
 MAY_IMPORT = {
@@ -155,6 +155,16 @@ def test_nothing_in_tracing_needs_its_applications(module):
         return
 
     assert not _imports(module, late=True) & top
+
+
+@pytest.mark.parametrize("name", ["resilience", "resources"])
+def test_resilience_and_resources_know_no_nodes_and_not_each_other(name):
+    """They are plain objects around any call: of the engine they use the seam and its leaves."""
+    allowed = {f"pocketflow_async.{other}" for other in LEAVES | {"errors", "hooks"}}
+    own = set(_in(f"pocketflow_async.{name}"))
+
+    for module in own:
+        assert _ours(_imports(module, late=True), "pocketflow_async") <= allowed | own
 
 
 def test_no_modules_import_each_other_in_a_circle():

@@ -15,7 +15,7 @@ SCORE: Final = "score"
 """A judgement of the record that is its parent, or of the whole trace; it has no length."""
 MOMENTS: Final = frozenset({EVENT, SCORE})
 """Kinds of records that are told as part of their parent, and not as a span below it."""
-ENGINE_KINDS: Final = frozenset({"flow", "node", "item", "workflow"})
+ENGINE_KINDS: Final = frozenset({"flow", "node", "item", "workflow", "policy", "resource"})
 
 SESSION: Final = "session_id"
 USER: Final = "user_id"

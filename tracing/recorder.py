@@ -158,6 +158,8 @@ class Recorder:
 
 
 _RUNS = frozenset(("flow", "workflow"))
+_USES = frozenset(("policy", "resource"))
+_GIVEN = frozenset(("item", "workflow", *_USES))
 _PHASES = frozenset(("prep", "exec", "post", "fallback", "suspended"))
 
 
@@ -291,7 +293,7 @@ class _Visit(Record):
 
     def _enter(self, recorder: Recorder, step: Step) -> None:
         now = position.get()
-        if step.kind in ("item", "workflow") or now is None:
+        if step.kind in _GIVEN or now is None:
             recorder.take_in(self, step.input)
         elif params := getattr(step.source, "params", None):
             recorder.take_in(self, params)  # `shared` is noted in the root, once
@@ -312,7 +314,12 @@ class _Visit(Record):
         if step.kind != "node":
             leave(self._shown)
             self._shown = None
-            if error is None:
+            if step.kind in _USES:
+                if step.result is not None and error is None:
+                    recorder.put_out(self, step.result)
+                if step.facts:
+                    add(self, dict(step.facts))
+            elif error is None:
                 recorder.put_out(self, step.result)
         if error is not None and step.refusal is error:
             refuse(error)

@@ -188,7 +188,8 @@ def _resources() -> Any:
     """Return the package of resources if it is there."""
     name = "pocketflow_async.resources"
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
+        return module if hasattr(module, "ResourceRegistry") else None
     except ModuleNotFoundError as error:
         if error.name != name:
             raise

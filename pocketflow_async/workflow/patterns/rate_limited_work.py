@@ -7,7 +7,12 @@ from typing import Any, Final
 
 from pocketflow_async.clock import clock
 from pocketflow_async.resilience.limiter import RateLimiter
-from pocketflow_async.workflow.retried_work import inputs_of, outputs_of, run_work, with_facts
+from pocketflow_async.workflow.patterns.retried_work import (
+    inputs_of,
+    outputs_of,
+    run_work,
+    with_facts,
+)
 from pocketflow_async.workflow.spec import Context, Ports, Work
 
 RATE_LIMIT_INFO: Final = "_rate_limit_info"

@@ -1,0 +1,1 @@
+"""Shared resources: opened when they are first used, kept well, and closed in order."""
