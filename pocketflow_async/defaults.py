@@ -6,7 +6,7 @@ never need it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ class Defaults:
     concurrency: int | None = None
     on_error: Literal["raise", "collect"] = "raise"
     in_thread: bool = False
+    policies: Collection[Any] = ()
     max_steps: int | None = None
     ends: Collection[str] = ()
     strict: bool = False
@@ -29,6 +30,10 @@ class Defaults:
     def worth_retrying(self, error: Exception) -> bool:
         """Return whether *error* is one to try again after: any is."""
         return True
+
+    def around(self, call: Callable[..., Any], way: Literal["call", "acall"]) -> Callable[..., Any]:
+        """Return *call* as it is: nothing goes around it."""
+        return call
 
     def delay(self, wait: float, attempt: int, clock: Clock) -> float:
         """Return the seconds to wait after any failed attempt: *wait*."""

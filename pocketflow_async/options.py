@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
+from functools import partial
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
 from pocketflow_async.clock import Clock
 
@@ -23,6 +24,16 @@ OnError: TypeAlias = Literal["raise", "collect"]
 _T = TypeVar("_T", bound="NodeOptions | FlowOptions")
 
 
+class Around(Protocol):
+    """What may go around each attempt of a node, such as the policies of `resilience`."""
+
+    async def acall(self, call: Callable[[], Awaitable[Any]], /) -> Any:
+        """Await what *call* returns, or not, or more than once."""
+
+    def call(self, call: Callable[[], Any], /) -> Any:
+        """Return what *call* returns, or not, or call it more than once."""
+
+
 class AsyncNodeKeywords(TypedDict, total=False):
     """Options of every node; see `Node`."""
 
@@ -32,6 +43,7 @@ class AsyncNodeKeywords(TypedDict, total=False):
     max_wait: float | None
     jitter: float
     name: str | None
+    policies: Sequence[Around] | Around
 
 
 class NodeKeywords(AsyncNodeKeywords, total=False):
@@ -86,8 +98,10 @@ class NodeOptions:
     in_thread: bool = False
     concurrency: int | None = None
     on_error: OnError = "raise"
+    policies: Sequence[Around] | Around = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "policies", _policies(self.policies))
         _positive("timeout", self.timeout)
         _positive("max_wait", self.max_wait)
         _number("backoff", self.backoff, low=1.0)
@@ -106,6 +120,12 @@ class NodeOptions:
         if isinstance(on, (type, tuple)):
             return isinstance(error, on)
         return on(error)
+
+    def around(self, call: Callable[..., Any], way: Literal["call", "acall"]) -> Callable[..., Any]:
+        """Return *call* with the policies around it, the first one outermost."""
+        for policy in reversed(self.policies):  # type: ignore[arg-type]  # a tuple by now
+            call = partial(_through, getattr(policy, way), call)
+        return call
 
     def delay(self, wait: float, attempt: int, clock: Clock) -> float:
         """Return the seconds to wait after failed attempt number *attempt* (0-based).
@@ -161,6 +181,21 @@ def build(cls: type[_T], owner: object, keywords: str, given: Mapping[str, Any])
             who = type(owner).__name__
             raise TypeError(f"{who} has no option {name!r}; it takes {', '.join(names)}")
     return cls(**given)
+
+
+def _through(policy: Callable[..., Any], call: Callable[..., Any], prepared: Any) -> Any:
+    return policy(partial(call, prepared))
+
+
+def _policies(given: Any) -> tuple[Around, ...]:
+    policies = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    for policy in policies:
+        if isinstance(policy, type) or not (hasattr(policy, "acall") and hasattr(policy, "call")):
+            raise TypeError(
+                "policies takes objects such as those of pocketflow_async.resilience "
+                f"(Retry(3), Timeout(5), …), not {policy!r:.80}"
+            )
+    return policies
 
 
 def _number(name: str, value: object, low: float, high: float = math.inf) -> None:

@@ -147,11 +147,10 @@ class AsyncNode(Node[Prepared, Executed, Posted]):
                     try:
                         if hooks is not None and hooks.gates:
                             await admit_async(step, hooks)
-                        if chosen.timeout is None:
+                        if chosen is PLAIN:
                             step.result = result = await self.exec_async(prep_res)
                         else:
-                            limit = chosen.timeout
-                            step.result = result = await self._pf_in_time(prep_res, name, limit)
+                            step.result = result = await self._pf_attempt_async(prep_res, name)
                     except BaseException as error:
                         wait = plan_retry(step, error, chosen, self.wait)
                         raise
@@ -163,10 +162,16 @@ class AsyncNode(Node[Prepared, Executed, Posted]):
                     await clock().asleep(wait)
         return never_ran(name)
 
-    async def _pf_in_time(self, prep_res: Any, name: str, seconds: float) -> Any:
+    async def _pf_attempt_async(self, prep_res: Any, name: str) -> Any:
+        """Make one attempt within its timeout, through the node's policies."""
+        chosen = self._pf_options or PLAIN
+        call = chosen.around(self.exec_async, "acall") if chosen.policies else self.exec_async
+        seconds = chosen.timeout
+        if seconds is None:
+            return await call(prep_res)
         try:
             async with asyncio.timeout(seconds) as limit:
-                return await self.exec_async(prep_res)
+                return await call(prep_res)
         except TimeoutError as error:
             if limit.expired():
                 raise NodeTimeoutError(name, seconds) from error

@@ -36,6 +36,8 @@ class Node(BaseNode[Prepared, Executed, Posted]):
         max_wait: Upper bound of any wait, in seconds.
         jitter: Share of each wait that is random, from 0 (none) to 1 (all of it).
         name: Name in traces, errors and diagrams; the class's name when left out.
+        policies: What goes around each attempt, within its timeout, the first one outermost: one or
+            several of `pocketflow_async.resilience`. All visits of the node share them.
         in_thread: Run exec, with its retries and waits, in a worker thread with a copy of the
             context when the node is part of an AsyncFlow; prep and post stay on the event loop,
             so `shared` is only touched there. Cancelling waits for the thread to come back.
@@ -108,7 +110,7 @@ class Node(BaseNode[Prepared, Executed, Posted]):
                 with step:
                     try:
                         admit(step, hooks)
-                        step.result = result = self._pf_attempt(prep_res, name, chosen.timeout)
+                        step.result = result = self._pf_attempt(prep_res, name)
                     except BaseException as error:
                         wait = plan_retry(step, error, chosen, self.wait)
                         raise
@@ -120,11 +122,14 @@ class Node(BaseNode[Prepared, Executed, Posted]):
                     clock().sleep(wait)
         return never_ran(name)
 
-    def _pf_attempt(self, prep_res: Any, name: str, seconds: float | None) -> Any:
+    def _pf_attempt(self, prep_res: Any, name: str) -> Any:
+        chosen = self._pf_options or PLAIN
+        call = chosen.around(self.exec, "call") if chosen.policies else self.exec
+        seconds = chosen.timeout
         if seconds is None:
-            return self.exec(prep_res)
+            return call(prep_res)
         started = clock().monotonic()
-        result = self.exec(prep_res)
+        result = call(prep_res)
         if clock().monotonic() - started > seconds:
             raise NodeTimeoutError(name, seconds)
         return result

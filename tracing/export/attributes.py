@@ -29,6 +29,11 @@ TOOL: Final = "gen_ai.tool.name"
 USERS: Final = "flow.attr."
 """Prefix of what a user has noted under a name of their own."""
 
+RESOURCE: Final = "resource"
+"""Kind of a record that is one use of a database, an HTTP client, a cache or a queue."""
+_CLIENTS: Final = ("db.", "http.", "messaging.", "network.", "server.", "url.")
+"""How OpenTelemetry's names begin for what such a record tells."""
+
 CHAIN: Final = "CHAIN"
 MODEL: Final = "LLM"
 _ROLES: Final = {
@@ -246,7 +251,19 @@ def own_attributes(span: Span, part: str, prefix: str = USERS) -> dict[str, Any]
         found["error.type"] = span.outcome
     if part is not CHAIN:
         _of_model(span, part, found)
+    elif span.kind == RESOURCE and "db.system.name" in span.attributes:
+        _of_database(span, found)
     return found
+
+
+def _of_database(span: Span, found: dict[str, Any]) -> None:
+    """Add the statement under the name that the conventions for databases have for it."""
+    try:
+        given = orjson.loads(span.input or b"null")
+    except orjson.JSONDecodeError:  # cut to its longest size
+        return
+    if isinstance(given, dict) and isinstance(statement := given.get("statement"), str):
+        found.setdefault("db.query.text", legal(statement))
 
 
 def _noted(span: Span, part: str, prefix: str) -> dict[str, Any]:
@@ -256,7 +273,11 @@ def _noted(span: Span, part: str, prefix: str) -> dict[str, Any]:
             continue
         if name in _OWN_NAMES:
             to = _OWN_NAMES[name]
-        elif name.startswith("flow.") or (name.startswith("gen_ai.") and _allowed(name, part)):
+        elif (
+            name.startswith("flow.")
+            or (name.startswith("gen_ai.") and _allowed(name, part))
+            or (span.kind == RESOURCE and name.startswith(_CLIENTS))
+        ):
             to = name
         else:
             found.update(users(prefix, name, value))

@@ -25,6 +25,7 @@ from tracing.export.model import (
     Route,
     SpanEvent,
 )
+from tracing.export.resource import own_version
 from tracing.record import COMPLETED, Failure, host_id
 from tracing.store.model import Event, PhaseSpan, Span, TraceFacts
 
@@ -139,18 +140,14 @@ def _attributes(span: Span, dialect: Dialect) -> tuple[dict[str, Any], int]:
             own = {**conversation(span), **own}
         elif role == "TOOL":
             own = {**attributes.tool_call(own), **own}
-    return own, CLIENT if role in _REMOTE_ROLES else INTERNAL
+    remote = role in _REMOTE_ROLES or span.kind == attributes.RESOURCE
+    return own, CLIENT if remote else INTERNAL
 
 
 @cache
 def scope() -> tuple[str, str]:
     """Return name and version of what makes our spans."""
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 (only to send)
-
-    try:
-        return SCOPE, version("pocketflow-async")
-    except PackageNotFoundError:  # run from a checkout
-        return SCOPE, ""
+    return SCOPE, own_version()
 
 
 def _attempts(span: Span, folded: list[PhaseSpan]) -> dict[str, Any]:

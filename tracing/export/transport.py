@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import importlib.metadata
 import re
 import socket
 import ssl
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 from tracing.errors import TracingError
 from tracing.export import protobuf
 from tracing.export.model import Answer, OutSpan, Target
+from tracing.export.resource import own_version
 
 SAID_MOST: Final = 300
 """Characters of what a server said, or of what went wrong, that are kept."""
@@ -79,11 +79,7 @@ def connect(target: Target) -> Transport:
 @cache
 def agent() -> str:
     """Return how we name ourselves to servers."""
-    try:
-        version = importlib.metadata.version("pocketflow-async")
-    except importlib.metadata.PackageNotFoundError:  # run from a copy of the source
-        version = "0"
-    return f"pocketflow-async/{version}"
+    return f"pocketflow-async/{own_version() or '0'}"
 
 
 @contextmanager
