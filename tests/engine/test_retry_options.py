@@ -568,21 +568,21 @@ def test_a_bad_on_error_is_refused(value):
         AsyncParallelBatchNode(on_error=value)
 
 
-COMMON = "backoff, jitter, max_wait, name, retry_on, timeout"
+COMMON = "backoff, jitter, max_wait, name, policies, retry_on, timeout"
 
 
 @pytest.mark.parametrize(
     ("base", "option", "takes"),
     [
-        (Node, "retries", "backoff, in_thread, jitter, max_wait, name, retry_on, timeout"),
-        (Node, "concurrency", "backoff, in_thread, jitter, max_wait, name, retry_on, timeout"),
-        (BatchNode, "on_error", "backoff, in_thread, jitter, max_wait, name, retry_on, timeout"),
+        (Node, "retries", "backoff, in_thread, jitter, max_wait, name, policies, retry_on, timeout"),
+        (Node, "concurrency", "backoff, in_thread, jitter, max_wait, name, policies, retry_on, timeout"),
+        (BatchNode, "on_error", "backoff, in_thread, jitter, max_wait, name, policies, retry_on, timeout"),
         (AsyncNode, "in_thread", COMMON),
         (AsyncBatchNode, "concurrency", COMMON),
         (
             AsyncParallelBatchNode,
             "in_thread",
-            "backoff, concurrency, jitter, max_wait, name, on_error, retry_on, timeout",
+            "backoff, concurrency, jitter, max_wait, name, on_error, policies, retry_on, timeout",
         ),
     ],
 )
