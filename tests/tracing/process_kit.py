@@ -77,6 +77,21 @@ def is_stored(*wanted: str) -> None:
         time.sleep(0.02)
 
 
+async def is_open(name: str) -> None:
+    """Wait until the store shows that the run of this name is in a node that has not ended."""
+    from tracing.store import TraceReader
+
+    until = time.monotonic() + 20
+    while True:
+        tracing.flush(5)
+        reader = TraceReader(os.environ["POCKETFLOW_TRACE_STORE"])
+        traces = [reader.trace(one.trace_id) for one in reader.traces(100) if one.name == name]
+        if any(child.outcome == "running" for tree in traces for child in tree.roots[0].children):
+            return
+        assert time.monotonic() < until, traces
+        await asyncio.sleep(0.02)
+
+
 # --- in the tests ---------------------------------------------------------------------------------
 
 

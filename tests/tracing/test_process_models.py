@@ -171,9 +171,7 @@ def test_a_process_that_is_killed_is_sent_by_the_next(child_env, sink, number):
     code = """
 class Stuck(AsyncNode):
     async def exec_async(self, prep):
-        tracing.flush(1)
-        await asyncio.sleep(0.6)
-        tracing.flush(1)
+        await is_open("stuck")
         print("stuck", flush=True)
         await asyncio.sleep(60)
 run("finished")
@@ -244,7 +242,7 @@ class Fork(AsyncNode):
                 os._exit(0 if counts == (1, 1, 0, 0) else 7)
             children.append(child)
         with tracing.span("parent"):
-            await asyncio.sleep(0.4)
+            await is_open("forking")
         for child in children:
             assert os.waitpid(child, 0)[1] == 0
 run("before")

@@ -16,6 +16,7 @@ from tracing.store import TraceStore
 
 CHILD = """
 import asyncio, os, signal, sys
+from tests.tracing.process_kit import is_open
 from pocketflow_async import AsyncFlow, AsyncNode
 import tracing
 flow = tracing.trace_flow(config=tracing.TracingConfig(otlp_endpoint=sys.argv[1]))(
@@ -27,9 +28,7 @@ tracing.flush(3)
 async def hang():
     class Stuck(AsyncNode):
         async def exec_async(self, prep):
-            tracing.flush(3)
-            await asyncio.sleep(0.5)
-            tracing.flush(3)
+            await is_open("AsyncFlow")
             os.kill(os.getpid(), signal.SIGKILL)
     await tracing.trace_flow(config=tracing.TracingConfig(otlp_endpoint=sys.argv[1]))(
         AsyncFlow(start=Stuck())

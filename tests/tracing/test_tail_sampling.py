@@ -249,9 +249,7 @@ def test_a_trace_that_its_process_died_in_is_sent_by_the_next(child_env, sink, s
     code = f"""
 class Stuck(AsyncNode):
     async def exec_async(self, prep):
-        tracing.flush(5)
-        await asyncio.sleep(0.6)
-        tracing.flush(5)
+        await is_open("dying")
         print("stuck", flush=True)
         await asyncio.sleep(60)
 asyncio.run(flow("fine", {settings}).run_async({{}}))

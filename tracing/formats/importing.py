@@ -18,7 +18,7 @@ from tracing.formats.arrived import Arrived
 from tracing.record import COMPLETED, INTERRUPTED, RUNNING, Failure
 from tracing.store.model import Event, PhaseSpan, Score, Span
 from tracing.store.rows import signed
-from tracing.store.schema import NotAStore, connect
+from tracing.store.schema import NotAStore, connect, transaction
 
 # Named here, and not taken from `store.rows`: what belongs to sending is left empty on purpose.
 _RECORD: Final = (
@@ -85,15 +85,12 @@ class Importer:
             NotImported: The store cannot be written; nothing of the trace is in it.
         """
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._connection):
                 added = self._add(trace)
-                self._connection.execute("COMMIT")
-            finally:
-                if self._connection.in_transaction:
-                    self._owners.clear()  # those of this transaction are gone
-                    self._connection.execute("ROLLBACK")
-        except sqlite3.Error as error:
+        except BaseException as error:
+            self._owners.clear()  # those of this transaction are gone
+            if not isinstance(error, sqlite3.Error):
+                raise
             raise NotImported(self._path, str(error)) from error
         return added
 

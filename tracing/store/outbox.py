@@ -11,11 +11,11 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from tracing.store import owner as owners
-from tracing.store.schema import connect
+from tracing.store.schema import connect, transaction
 
 if TYPE_CHECKING:
     from tracing.store.load import Load
@@ -86,7 +86,7 @@ class Outbox:
         """
         arrived = {item.row for item in load.items[:done]}
         rest = {item.row for item in load.items[done:]}
-        with self._opened() as connection, _transaction(connection):
+        with self._opened() as connection, transaction(connection):
             for parcel, before, numbers in load.parts:
                 kept = next((at for at, row in enumerate(numbers) if row in rest), len(numbers))
                 _advance(connection, parcel, before + kept)
@@ -99,7 +99,7 @@ class Outbox:
         Raises:
             sqlite3.Error: The store cannot be written.
         """
-        with self._opened() as connection, _transaction(connection):
+        with self._opened() as connection, transaction(connection):
             connection.execute(
                 "INSERT INTO parcels (target, owner, records, count, made_ns, reason)"
                 " SELECT id, ?, ?, ?, ?, ? FROM targets WHERE key = ?",
@@ -125,7 +125,7 @@ class Outbox:
             dead = [owner for owner in left if not self._lives(connection, owner)]
             if not me or not dead:
                 return 0
-            with _transaction(connection):
+            with transaction(connection):
                 for owner in dead:
                     connection.execute(
                         "UPDATE parcels SET owner = ? WHERE owner = ? AND reason IS NULL"
@@ -160,7 +160,7 @@ class Outbox:
             LookupError: The store does not know that one.
             sqlite3.Error: The store cannot be written.
         """
-        with self._opened() as connection, _transaction(connection):
+        with self._opened() as connection, transaction(connection):
             found = connection.execute("SELECT id FROM targets WHERE key = ?", (to_key,)).fetchone()
             if found is None:
                 raise LookupError(to_key)
@@ -177,7 +177,7 @@ class Outbox:
         Raises:
             sqlite3.Error: The store cannot be written.
         """
-        with self._opened() as connection, _transaction(connection):
+        with self._opened() as connection, transaction(connection):
             free = self._free(connection, set(keys))
             for parcel, _ in free:
                 connection.execute("DELETE FROM parcels WHERE id = ?", (parcel,))
@@ -305,15 +305,3 @@ def _discard(connection: sqlite3.Connection) -> None:
         "DELETE FROM traces WHERE NOT EXISTS (SELECT 1 FROM records WHERE trace = traces.id)"
         " AND duration_ns IS NOT NULL"
     )
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Generator[None, None, None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")

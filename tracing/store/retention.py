@@ -13,6 +13,7 @@ from typing import Final
 
 from tracing.record import INTERRUPTED
 from tracing.store.owner import COLUMNS, Probe, from_row, is_alive
+from tracing.store.schema import transaction
 from tracing.store.spool import abandoned, pack_abandoned
 
 CHUNK: Final = 1000
@@ -82,14 +83,9 @@ def interrupt(connection: sqlite3.Connection, owner: int, last_ns: int) -> None:
 
 
 def _bury(connection: sqlite3.Connection, owner: int, last_ns: int) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         interrupt(connection, owner, last_ns)
         connection.execute("UPDATE owners SET ended = 1 WHERE id = ?", (owner,))
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
 
 
 def _oldest(connection: sqlite3.Connection, condition: str, values: tuple[int, ...]) -> int | None:

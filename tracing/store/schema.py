@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -206,8 +207,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 def _create(connection: sqlite3.Connection) -> None:
     """Make the tables, or bring those of an older version up to date."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         if not check(connection):  # another process may have been quicker
             _run(connection, _TABLES)
             _run(connection, _SPOOL)
@@ -216,11 +216,19 @@ def _create(connection: sqlite3.Connection) -> None:
             for version in range(_pragma(connection, "user_version"), VERSION):
                 _run(connection, _UPGRADES[version])
         connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Generator[None, None, None]:
+    """Make what is written in the block one change: all of it is stored, or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
         connection.execute("COMMIT")
-    except BaseException:
+    finally:
         if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+            with suppress(sqlite3.Error):  # what went wrong before is on its way
+                connection.execute("ROLLBACK")
 
 
 def _run(connection: sqlite3.Connection, statements: str) -> None:

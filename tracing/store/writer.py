@@ -13,7 +13,7 @@ from tracing.redact import Redactor
 from tracing.store import owner as owners
 from tracing.store.change import GENTLE, HURRIED, Change, Mind
 from tracing.store.retention import Limits, bury, forget, interrupt
-from tracing.store.schema import connect, connect_memory
+from tracing.store.schema import connect, connect_memory, transaction
 from tracing.store.spool import left
 
 
@@ -151,11 +151,5 @@ class Writer:
     @contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection, None, None]:
         connection = self.connect()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(connection):
             yield connection
-            connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
