@@ -422,7 +422,7 @@ def test_strict_is_off_by_default(colour):
     node = Undecided()
     node - "left" >> Node()
 
-    run(FLOWS[colour](node), True)
+    assert run(FLOWS[colour](node), True) is None
 
 
 # --- merge_params ---------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ EVERY = settings(
 )
 
 
-def same_traced(package, spec):
+def assert_same_traced(package, spec):
     """Run it untraced, traced and untraced again: all that can be seen is the same."""
     before = Program(package, spec).outcome()
     program = Program(package, spec)
@@ -58,7 +58,7 @@ def last_trace():
 @given(flows(SYNC_FLOWS))
 def test_sync_programs(package, spec):
     """Any graph of sync nodes and flows; errors, loops, retries and nesting included."""
-    same_traced(package, spec)
+    assert_same_traced(package, spec)
 
 
 @pytest.mark.parametrize("package", [pocketflow, HEAD], ids=["0.0.3", "head"])
@@ -66,14 +66,14 @@ def test_sync_programs(package, spec):
 @given(flows(ASYNC_FLOWS[2:]))
 def test_async_programs(package, spec):
     """Any graph of sync and async nodes and flows, parallel ones too, in the same order."""
-    same_traced(package, spec)
+    assert_same_traced(package, spec)
 
 
 @settings(EVERY, max_examples=60)
 @given(flows([*SYNC_FLOWS, "AsyncFlow", "AsyncBatchFlow"]))
 def test_every_call_is_in_the_trace(spec):
     """There are as many prep, exec, fallback and post phases as there were calls."""
-    program = same_traced(pocketflow, spec)
+    program = assert_same_traced(pocketflow, spec)
     tree = last_trace()
 
     assert len(tree.roots) == 1
