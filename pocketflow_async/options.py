@@ -124,7 +124,7 @@ class NodeOptions:
     def around(self, call: Callable[..., Any], way: Literal["call", "acall"]) -> Callable[..., Any]:
         """Return *call* with the policies around it, the first one outermost."""
         for policy in reversed(self.policies):  # type: ignore[arg-type]  # a tuple by now
-            call = partial(_through, getattr(policy, way), call)
+            call = _around(getattr(policy, way), call)
         return call
 
     def delay(self, wait: float, attempt: int, clock: Clock) -> float:
@@ -183,8 +183,12 @@ def build(cls: type[_T], owner: object, keywords: str, given: Mapping[str, Any])
     return cls(**given)
 
 
-def _through(policy: Callable[..., Any], call: Callable[..., Any], prepared: Any) -> Any:
-    return policy(partial(call, prepared))
+def _around(policy: Callable[..., Any], call: Callable[..., Any]) -> Callable[..., Any]:
+    def through(prepared: Any) -> Any:
+        return policy(partial(call, prepared))
+
+    through.__wrapped__ = call  # type: ignore[attr-defined]  # so that its signature is that of exec
+    return through
 
 
 def _policies(given: Any) -> tuple[Around, ...]:

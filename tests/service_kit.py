@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -145,6 +146,13 @@ class OwnRedis:
         command = ["redis-server", *options, "--dir", str(self.folder), "--logfile", "redis.log"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         _wait_until(self.port, self._process)
+        while b"PONG" not in self._said(b"PING\r\n"):  # it may be reading what it has kept
+            time.sleep(0.01)
+
+    def _said(self, command: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", self.port), LONGEST) as sock:
+            sock.sendall(command)
+            return sock.recv(100)
 
     def stop(self) -> None:
         """Let it end in good order."""
@@ -184,9 +192,6 @@ class OwnPostgres:
         self.folder.mkdir(exist_ok=True)
         if os.geteuid() == 0:
             shutil.chown(self.folder, "postgres", "postgres")
-            for parent in self.folder.parents:  # root's temporary folders let nobody through
-                if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
-                    parent.chmod(parent.stat().st_mode | 0o011)
         self._run("initdb", "-D", str(self.folder), "-U", "postgres", "-A", "trust", "--no-sync")
 
     def start(self) -> None:
@@ -238,19 +243,22 @@ def own_redis(tmp_path: Path) -> Generator[OwnRedis, None, None]:
 
 
 @pytest.fixture
-def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Generator[OwnPostgres, None, None]:
+def own_postgres() -> Generator[OwnPostgres, None, None]:
     """Return a PostgreSQL server that runs and may be stopped and killed."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found and (which := shutil.which("initdb")):
         found = [Path(which)]
     if not found:
         pytest.skip("PostgreSQL's initdb is not installed")
-    server = OwnPostgres(tmp_path_factory.mktemp("postgres") / "data", found[-1].parent)
-    server.create()
-    server.start()
-    yield server
-    if server.is_running():
-        server.kill()
+    # Not pytest's own folder: as root that lets nobody else through, and the server is no root.
+    with tempfile.TemporaryDirectory(prefix="pf-postgres-", ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o755)
+        server = OwnPostgres(Path(folder) / "data", found[-1].parent)
+        server.create()
+        server.start()
+        yield server
+        if server.is_running():
+            server.kill()
 
 
 def _wait_until(port: int, process: subprocess.Popen[bytes]) -> None:

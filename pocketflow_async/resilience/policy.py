@@ -44,6 +44,10 @@ class Policy(ABC):
         Raises:
             TypeError: It is no function, or a generator, whose work is not done in one call.
         """
+        if isinstance(function, staticmethod | classmethod):
+            return cast("F", type(function)(self(function.__func__)))
+        if isinstance(function, Policy):
+            raise TypeError(f"{self.kind} goes around a function; for policies there is compose")
         if not callable(function):
             raise TypeError(f"{self.kind} goes around a function, not {function!r:.80}")
         own = _plain(function)
@@ -137,6 +141,7 @@ class Policies(Policy):
 
     def call(self, call: Callable[[], T], /) -> T:
         """Return what *call* returns, under all of them."""
+        call = partial(_not_async, call)  # there may be no policy at all
         for policy in reversed(self.policies):
             call = partial(policy.call, call)
         return call()

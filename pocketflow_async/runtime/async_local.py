@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
+from pocketflow_async.arguments import text, yes_or_no
 from pocketflow_async.runtime.context import Registry, here
 from pocketflow_async.runtime.driver import Job, Run
 from pocketflow_async.runtime.events import Event, RunFinished, RunStarted
@@ -17,7 +18,7 @@ from pocketflow_async.runtime.pool import Pool
 from pocketflow_async.runtime.prepared import Prepared, prepare
 from pocketflow_async.runtime.results import RunResult
 from pocketflow_async.runtime.slots import Slots
-from pocketflow_async.workflow.arguments import text, yes_or_no
+from pocketflow_async.runtime.works import Closing, Works
 from pocketflow_async.workflow.ports import did_you_mean
 from pocketflow_async.workflow.spec import Workflow
 
@@ -75,6 +76,7 @@ class AsyncLocalRuntime:
         self.execution_timeout = _seconds("execution_timeout", execution_timeout)
         self._slots = _slots("max_concurrent_nodes", Slots, max_concurrent_nodes)
         self._pool = _slots("thread_pool_size", Pool, thread_pool_size)
+        self._works = Works()
 
     async def execute_workflow_async(
         self,
@@ -171,22 +173,39 @@ class AsyncLocalRuntime:
     async def cleanup(self) -> None:
         """Let the threads go and clean up the runtime's own registry, however often it is called.
 
+        Before that, nodes that hold something back, such as a batch that is not full, process it.
         Runs that are under way go on.
+
+        Raises:
+            NodeExecutionError: A node could not process what it has held back; it is kept, and all
+                else is cleaned up.
         """
-        self._pool.close()
-        cleanup = getattr(self.resource_registry, "cleanup", None)
-        if cleanup is not None:
-            done = cleanup()
-            if inspect.isawaitable(done):
-                await done
+        try:
+            await self._works.close()
+        finally:
+            self._pool.close()
+            cleanup = getattr(self.resource_registry, "cleanup", None)
+            if cleanup is not None:
+                done = cleanup()
+                if inspect.isawaitable(done):
+                    await done
 
     close = cleanup
+
+    def close_later(self, work: Closing) -> None:
+        """Let `cleanup` close *work*, which is not kept alive for that."""
+        self._works.add(work)
 
     async def __aenter__(self) -> AsyncLocalRuntime:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.cleanup()
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        try:
+            await self.cleanup()
+        except Exception:
+            if error is None:
+                raise
+            logger.exception("the cleanup failed; what the block raised is raised")
 
     def _registries(self, workflow: Workflow) -> tuple[Registry, ...]:
         found = (self.resource_registry, workflow.resource_registry)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pocketflow_async.clock import clock
 from pocketflow_async.hooks import Step, active, admit_async
 from pocketflow_async.runtime import visits
-from pocketflow_async.runtime.context import NodeContext, Registry, here
+from pocketflow_async.runtime.context import NodeContext, Registry, Resources, here
 from pocketflow_async.runtime.deadlines import Deadlines, WorkflowTimeoutError
 from pocketflow_async.runtime.events import (
     Event,
@@ -95,7 +95,7 @@ class Run:
         self.skipped: dict[str, str] = {}
         self.durations: dict[str, float] = {}
         self.waits: dict[str, float] = {}
-        self.accesses: dict[str, int] = {}
+        self.resources = Resources(job.registries)
         self.steps: dict[str, Step] = {}
         self.failure: WorkflowExecutionError | None = None
         self.readers = Readers()
@@ -123,6 +123,8 @@ class Run:
             with step:
                 await admit_async(step, self.hooks)
                 self._context = copy_context()
+                if self.registries:
+                    self._context.run(self.resources.offer)
                 await self._all_nodes()
                 step.result = self.values
                 if self.errors:  # said to who watches; whether the caller gets it is decided there
@@ -208,7 +210,7 @@ class Run:
                 value = await visits.visit(self, node, context, waited)
         except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001 (the node's result)
             error = raised
-        context.is_over = True
+        context.end()
         if self.is_stopping:
             return
         self.durations[node.id] = seconds = self.now() - began
@@ -366,7 +368,8 @@ class Run:
                 node_durations=self.durations,
                 waiting_times=self.waits,
                 concurrent_executions=self._peak,
-                resource_access_count=self.accesses,
+                resource_access_count=self.resources.accesses,
+                resource_wait_seconds=self.resources.waits,
                 error_count=len(self.errors),
                 retry_count=self.retries,
             )

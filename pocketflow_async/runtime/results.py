@@ -24,6 +24,8 @@ class ExecutionMetrics(dict[str, Any]):
         waiting_times: Seconds each of them has waited for a slot.
         concurrent_executions: Most of its nodes that were at work at a time.
         resource_access_count: How often each resource was asked for.
+        resource_wait_seconds: Seconds that nodes have waited for each: until it was made or found
+            to be well, and for its connections.
         error_count: How many nodes failed.
         retry_count: How many attempts were made after a first one had failed.
     """
@@ -33,6 +35,7 @@ class ExecutionMetrics(dict[str, Any]):
     waiting_times: dict[str, float]
     concurrent_executions: int
     resource_access_count: dict[str, int]
+    resource_wait_seconds: dict[str, float]
     error_count: int
     retry_count: int
 

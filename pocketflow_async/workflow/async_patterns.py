@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pocketflow_async.workflow.patterns.batch_processor import batch_processor
+from pocketflow_async.workflow.patterns.cache_aside import cache_aside
+from pocketflow_async.workflow.patterns.circuit_breaker import circuit_breaker
+from pocketflow_async.workflow.patterns.parallel_fetch import parallel_fetch
 from pocketflow_async.workflow.patterns.rate_limited import rate_limited
 from pocketflow_async.workflow.patterns.retry_with_backoff import retry_with_backoff
+from pocketflow_async.workflow.patterns.timeout_with_fallback import timeout_with_fallback
 
 
 class AsyncPatterns:
@@ -16,3 +21,8 @@ class AsyncPatterns:
 
     retry_with_backoff = staticmethod(retry_with_backoff)
     rate_limited = staticmethod(rate_limited)
+    circuit_breaker = staticmethod(circuit_breaker)
+    batch_processor = staticmethod(batch_processor)
+    cache_aside = staticmethod(cache_aside)
+    timeout_with_fallback = staticmethod(timeout_with_fallback)
+    parallel_fetch = staticmethod(parallel_fetch)

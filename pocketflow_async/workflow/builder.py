@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from pocketflow_async.arguments import text
 from pocketflow_async.workflow.addition import Addition, added
-from pocketflow_async.workflow.arguments import text
 from pocketflow_async.workflow.connecting import DATA, Form, chosen_input
 from pocketflow_async.workflow.errors import (
     ConnectionError,

@@ -117,6 +117,7 @@ class Compiled:
         "_modules",
         "_program",
         "_public",
+        "_result",
         "_uses_asyncio",
         "assigned",
         "free_names",
@@ -144,6 +145,7 @@ class Compiled:
         self._awaits = bool(program.co_flags & inspect.CO_COROUTINE)
         self._uses_asyncio = uses_asyncio and is_async
         self._builtins = BUILTINS if self._uses_asyncio else vars(builtins)
+        self._result = RESULT
         self._has_result = RESULT in names.bound
         self._public = tuple(sorted(name for name in names.assigned if not name.startswith("_")))
         self._asked = names.free - {_GET_RESOURCE}
@@ -158,6 +160,15 @@ class Compiled:
     def needed(self) -> frozenset[str]:
         """The free names that only inputs or resources can give."""
         return self.free_names - PROVIDED - {_GET_RESOURCE}
+
+    def leave_in(self, name: str) -> None:
+        """Let its value be what is in the variable *name*, if it assigns that, before `result`.
+
+        Where it leaves no value in either, that is an empty dict. For before the first run.
+        """
+        if name in self.assigned:
+            self._result, self._has_result = name, True
+        self.keys, self._public = None, ()
 
     def run(self, inputs: Mapping[str, Any], context: Context, limit: int | None = None) -> Any:
         """Run it once.
@@ -250,8 +261,8 @@ class Compiled:
     def _value(self, returned: Any, space: dict[str, Any], inputs: Mapping[str, Any]) -> Any:
         if returned is not None:  # a tuple of one, see `as_function`
             value = returned[0]
-        elif RESULT in space and (self._has_result or RESULT not in inputs):
-            value = space[RESULT]
+        elif self._result in space and (self._has_result or self._result not in inputs):
+            value = space[self._result]
         else:
             found = ((name, space[name]) for name in self._public if name in space)
             value = {name: each for name, each in found if not _is_spent(each)}

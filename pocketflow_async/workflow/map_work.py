@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from pocketflow_async.arguments import seconds, text, whole, yes_or_no
 from pocketflow_async.clock import clock
-from pocketflow_async.workflow.arguments import seconds, text, whole, yes_or_no
 from pocketflow_async.workflow.function_work import Needs, name_of_function, needs_of
 from pocketflow_async.workflow.parallel_map import check_items, run_map
 from pocketflow_async.workflow.spec import Context, Port, Ports

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Final
 
-from pocketflow_async.workflow.arguments import seconds, whole
+from pocketflow_async.arguments import seconds, whole
 from pocketflow_async.workflow.errors import WorkflowValidationError
 from pocketflow_async.workflow.ports import did_you_mean, listed
 

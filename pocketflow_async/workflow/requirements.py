@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from pocketflow_async.workflow.arguments import seconds, text, whole
-from pocketflow_async.workflow.errors import WorkflowError
+from pocketflow_async import resources
+from pocketflow_async.arguments import seconds, text, whole
+from pocketflow_async.resources.factory import is_secret
+
+if TYPE_CHECKING:
+    from pocketflow_async.resources.registry import ResourceRegistry
 
 CACHES: Final = ("redis", "memory")
 DATABASES: Final = ("postgresql", "mysql", "sqlite")
-_SECRET: Final = ("password", "passwd", "secret", "token", "key", "credential", "auth", "cookie")
+_POSTGRESQL_PORT: Final = 5432
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class Requirement:
         config: What the factory is given, secrets aside.
         secrets: What must not be shown.
         factory: The user's own factory; None: one of *kind*.
-        health_check: Says whether the resource is well; None: nothing does.
-        cleanup_handler: Closes the resource; None: its own method does.
+        health_check: Says whether the resource is well; None: the factory does, if it can.
+        cleanup_handler: Closes the resource; None: the factory does.
         description: For people.
     """
 
@@ -45,7 +48,7 @@ class Requirement:
         return {
             "factory_type": self.kind,
             "description": self.description,
-            "has_health_check": self.health_check is not None,
+            "has_health_check": self.health_check is not None or self.factory is None,
             "has_cleanup": self.cleanup_handler is not None,
         }
 
@@ -63,6 +66,8 @@ def database(name: str, given: Mapping[str, Any]) -> Requirement:
     least = whole("min_size", given["min_size"], 0)
     if least > whole("max_size", given["max_size"]):
         raise ValueError(f"min_size ({least}) must not be above max_size ({given['max_size']})")
+    if backend != "postgresql" and given.get("port") == _POSTGRESQL_PORT:  # the builder's default
+        given = {**given, "port": None}
     return _declared(name, "DatabasePoolFactory", given, f"{backend} database")
 
 
@@ -134,7 +139,7 @@ def _port(port: Any) -> None:
 
 def _declared(name: str, kind: str, given: Mapping[str, Any], description: str) -> Requirement:
     config = {key: value for key, value in given.items() if value is not None}
-    secrets = {key: config.pop(key) for key in list(config) if _is_secret(key)}
+    secrets = {key: config.pop(key) for key in list(config) if is_secret(key)}
     return Requirement(
         text("the name of a resource", name),
         kind,
@@ -144,112 +149,33 @@ def _declared(name: str, kind: str, given: Mapping[str, Any], description: str) 
     )
 
 
-def _is_secret(key: str) -> bool:
-    # Any header may be one, whatever it is called.
-    return key in ("headers", "dsn", "url") or any(word in key.lower() for word in _SECRET)
-
-
-def new_registry() -> Any:
+def new_registry() -> ResourceRegistry:
     """Return a registry for declared resources."""
-    module = _resources()
-    return Declared() if module is None else module.ResourceRegistry()
+    from pocketflow_async.resources.registry import (  # noqa: PLC0415 (not all workflows need one)
+        ResourceRegistry,
+    )
+
+    return ResourceRegistry()
 
 
 def register(registry: Any, needed: Requirement) -> None:
-    """Tell *registry* how to make what is *needed*; without the package of resources, that it is.
+    """Tell *registry* how to make what is *needed*.
 
     Raises:
         TypeError: The registry takes no factories.
     """
-    if isinstance(registry, Declared):
-        registry.declare(needed)
-        return
-    factory = needed.factory
-    if factory is None:
-        module = _resources()
-        if module is None:
-            return  # a registry of the user's own, which has what it has
-        factory = getattr(module, needed.kind)(**needed.config, **needed.secrets)
     take = getattr(registry, "register_factory", None)
     if take is None:
         raise TypeError(
             f"resource {needed.name!r} cannot be added: {type(registry).__name__} has no method "
             "register_factory"
         )
+    factory = needed.factory
+    if factory is None:
+        factory = getattr(resources, needed.kind)(**needed.config, **needed.secrets)
     take(
         needed.name,
         factory,
         health_check=needed.health_check,
         cleanup_handler=needed.cleanup_handler,
     )
-
-
-def _resources() -> Any:
-    """Return the package of resources if it is there."""
-    name = "pocketflow_async.resources"
-    try:
-        module = importlib.import_module(name)
-        return module if hasattr(module, "ResourceRegistry") else None
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        return None
-
-
-class Declared:
-    """Knows which resources were declared, and can make none: the package for that is not there."""
-
-    def __init__(self) -> None:
-        self._needed: dict[str, Requirement] = {}
-
-    def __iter__(self) -> Iterator[Requirement]:
-        return iter(self._needed.values())
-
-    def __len__(self) -> int:
-        return len(self._needed)
-
-    def __bool__(self) -> bool:
-        """Stay a registry while it is empty."""
-        return True
-
-    def declare(self, needed: Requirement) -> None:
-        """Add a resource, or replace the one of its name."""
-        self._needed[needed.name] = needed
-
-    def has_factory(self, name: str) -> bool:
-        """Return whether *name* was declared."""
-        return name in self._needed
-
-    def has_resource(self, name: str) -> bool:
-        """Return whether *name* is there: it never is."""
-        return False
-
-    def list_resources(self) -> set[str]:
-        """Return the names that were declared."""
-        return set(self._needed)
-
-    async def get_resource(self, name: str) -> Any:
-        """Refuse.
-
-        Raises:
-            LookupError: Always.
-        """
-        raise UnmadeResourceError(name, name in self._needed)
-
-    async def cleanup(self) -> None:
-        """Do nothing: nothing was made."""
-
-
-class UnmadeResourceError(WorkflowError, LookupError):
-    """Raised when a resource is asked for that nobody can make."""
-
-    def __init__(self, name: str, declared: bool) -> None:
-        self.name = name
-        super().__init__(
-            f"No factory registered for resource: {name}"
-            + (" (it is declared, but nothing here can make it)" if declared else "")
-            + ". Give the builder or the runtime a resource_registry that has it."
-        )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self), (self.name, "it is declared" in str(self)))

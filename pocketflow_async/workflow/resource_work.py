@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pocketflow_async.workflow.arguments import text
+from pocketflow_async.arguments import text
+from pocketflow_async.resources.uses import using
 from pocketflow_async.workflow.ports import did_you_mean, listed
 from pocketflow_async.workflow.spec import Context, Port, Ports
 
+_OURS = "pocketflow_async.resources."
 _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 
 
@@ -79,13 +81,18 @@ class ResourceWork:
         """
         resource = await context.get_resource(self._resource)
         params = self._params
+        args: tuple[Any, ...] = ()
+        named: dict[str, Any] = {}
         if isinstance(params, dict):
             named = {name: _filled(param, inputs) for name, param in params.items()}
-            value = self._method(resource)(**named)
         else:
-            value = self._method(resource)(*(_filled(param, inputs) for param in params))
-        if inspect.isawaitable(value):
-            value = await value
+            args = tuple(_filled(param, inputs) for param in params)
+        method = self._method(resource)
+        if _tells_itself(resource):
+            value = await _called(method, args, named)
+        else:
+            with using(self._resource, self._operation, named or args):
+                value = await _called(method, args, named)
         return {self._field: value, "resource": self._resource, "operation": self._operation}
 
     def _method(self, resource: Any) -> Any:
@@ -103,6 +110,16 @@ class ResourceWork:
         if not callable(found):
             raise TypeError(f"{self._operation!r} of resource {self._resource!r} is no method")
         return found
+
+
+async def _called(method: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    value = method(*args, **named)
+    return await value if inspect.isawaitable(value) else value
+
+
+def _tells_itself(resource: Any) -> bool:
+    """Return whether the resource is one of ours, which tell those who watch what they do."""
+    return any(kind.__module__.startswith(_OURS) for kind in type(resource).__mro__)
 
 
 def _checked(params: Any) -> dict[str, Any] | tuple[Any, ...]:

@@ -16,7 +16,7 @@ from pocketflow_async import (
     Node,
 )
 from pocketflow_async.errors import NodeTimeoutError
-from pocketflow_async.resilience import Policy
+from pocketflow_async.resilience import Policy, RateLimiter, RateLimitExceeded
 
 
 class Noted(Policy):
@@ -218,3 +218,22 @@ def test_what_is_no_policy_is_refused(wrong):
     """The error says what is meant."""
     with pytest.raises(TypeError, match="policies takes objects such as"):
         Doubled(policies=wrong)
+
+
+async def test_a_policy_by_key_sees_what_exec_gets():
+    """However many policies are around it, the key is made of exec's own argument."""
+    limiter = RateLimiter(1, 1, key="{prep_res[user]}", wait=False)
+
+    class Asks(AsyncNode):
+        async def prep_async(self, shared):
+            return {"user": shared["user"]}
+
+        async def exec_async(self, prep_res):
+            return prep_res["user"]
+
+    flow = AsyncFlow(Asks(policies=[limiter, Noted("p", []), Again()]))
+
+    await flow.run_async({"user": "ann"})
+    await flow.run_async({"user": "bob"})
+    with pytest.raises(RateLimitExceeded):
+        await flow.run_async({"user": "ann"})

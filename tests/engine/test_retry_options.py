@@ -574,9 +574,21 @@ COMMON = "backoff, jitter, max_wait, name, policies, retry_on, timeout"
 @pytest.mark.parametrize(
     ("base", "option", "takes"),
     [
-        (Node, "retries", "backoff, in_thread, jitter, max_wait, name, policies, retry_on, timeout"),
-        (Node, "concurrency", "backoff, in_thread, jitter, max_wait, name, policies, retry_on, timeout"),
-        (BatchNode, "on_error", "backoff, in_thread, jitter, max_wait, name, policies, retry_on, timeout"),
+        (
+            Node,
+            "retries",
+            "backoff, in_thread, jitter, max_wait, name, policies, retry_on, timeout",
+        ),
+        (
+            Node,
+            "concurrency",
+            "backoff, in_thread, jitter, max_wait, name, policies, retry_on, timeout",
+        ),
+        (
+            BatchNode,
+            "on_error",
+            "backoff, in_thread, jitter, max_wait, name, policies, retry_on, timeout",
+        ),
         (AsyncNode, "in_thread", COMMON),
         (AsyncBatchNode, "concurrency", COMMON),
         (

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import gc
 import random
-import sys
 import threading
 import time
 from contextlib import suppress
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketflow_async import resilience
 from pocketflow_async.resilience import Bucket, RateLimiter
 from tracing.testing import FakeClock
 
@@ -411,21 +407,3 @@ def test_a_thousand_that_give_up_leave_nothing():
         assert clock.monotonic() == pytest.approx(1.0)
 
     clock.run(main())
-
-
-def test_resilience_knows_no_nodes_and_no_workflows():
-    """Of the engine it imports the clock and itself, and besides only the standard library."""
-    found = set()
-    for file in Path(resilience.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                found.add(node.module)
-    ours = {name for name in found if name.startswith("pocketflow_async")}
-
-    assert {name for name in ours if ".resilience." not in name} <= {
-        "pocketflow_async.clock",
-        "pocketflow_async.errors",
-    }
-    assert {name.partition(".")[0] for name in found - ours} <= sys.stdlib_module_names

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from pocketflow_async.workflow.node_options import OPTIONS
+from pocketflow_async.workflow.errors import WorkflowValidationError
+from pocketflow_async.workflow.node_options import OPTIONS, check_id
 from pocketflow_async.workflow.node_specs import make_spec, parted
 from pocketflow_async.workflow.spec import NodeSpec, Work
 
@@ -33,3 +34,19 @@ def add_pattern(builder: Any, spec: NodeSpec, work: Work) -> str:
     }
     added: str = add(work, spec.id, **said)
     return added
+
+
+def check_new_ids(builder: Any, *ids: str) -> None:
+    """Raise before anything is added, so that no part of the pattern stays behind.
+
+    Raises:
+        TypeError: This is no builder, or an id is no text.
+        WorkflowValidationError: An id is taken, there twice, or cannot be one.
+    """
+    is_node = getattr(builder, "_is_node", None)
+    if is_node is None:
+        raise TypeError(f"node {ids[0]!r}: a workflow builder is needed first, not {builder!r:.80}")
+    for place, name in enumerate(ids):
+        check_id(name)
+        if is_node(name) or name in ids[:place]:
+            raise WorkflowValidationError(f"Node ID {name!r} already exists in workflow")

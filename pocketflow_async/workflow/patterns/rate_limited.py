@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from pocketflow_async.resilience.limiter import RateLimiter
+from pocketflow_async.resilience.limiting import Limiter
 from pocketflow_async.workflow.patterns.adding import add_pattern, pattern_spec
 from pocketflow_async.workflow.patterns.rate_limited_work import RateLimitedWork
+
+_RATE: Final = 10
 
 
 def rate_limited(
@@ -15,8 +18,9 @@ def rate_limited(
     node_id: str,
     code: str | Callable[..., Any],
     *,
-    requests_per_second: float = 10,
+    requests_per_second: float = _RATE,
     burst_size: int | None = None,
+    limiter: Limiter | None = None,
     description: str | None = None,
     **options: Any,
 ) -> str:
@@ -35,6 +39,10 @@ def rate_limited(
         requests_per_second: How often it may run on the long average.
         burst_size: How often at once, after a rest; twice the rate if it is left out, and at
             least 1.
+        limiter: Limits it in place of those two: one that several nodes share, an exact window
+            (`RateLimiter.window`), or one that processes share (`RedisRateLimiter`). If it has a
+            `key`, that is made of the node's inputs. If it does not wait, runs for which there is
+            no room fail with RateLimitExceeded.
         description: For people.
         **options: As for `add_async_code`; `timeout` (30 seconds) is that of the code, without
             the waiting.
@@ -44,11 +52,33 @@ def rate_limited(
         ValueError: Something is out of range.
         WorkflowValidationError: The id is taken or cannot be one, or the code is no code.
     """
+    if limiter is None:
+        limiter = _own(node_id, requests_per_second, burst_size)
+    else:
+        _check_only(node_id, limiter, requests_per_second, burst_size)
+    spec = pattern_spec(node_id, code, {**options, "description": description})
+    return add_pattern(builder, spec, RateLimitedWork(spec.work, limiter, spec.timeout))  # type: ignore[arg-type]  # made just now
+
+
+def _own(node_id: str, requests_per_second: float, burst_size: int | None) -> RateLimiter:
     try:
-        limiter = RateLimiter(requests_per_second, burst_size)
+        return RateLimiter(requests_per_second, burst_size)
     except (TypeError, ValueError) as error:
         said = str(error).replace("rate must", "requests_per_second must")
         said = said.replace("burst must", "burst_size must")
         raise type(error)(f"node {node_id!r}: {said}") from error
-    spec = pattern_spec(node_id, code, {**options, "description": description})
-    return add_pattern(builder, spec, RateLimitedWork(spec.work, limiter, spec.timeout))  # type: ignore[arg-type]  # made just now
+
+
+def _check_only(
+    node_id: str, limiter: object, requests_per_second: float, burst_size: int | None
+) -> None:
+    if not isinstance(limiter, Limiter):
+        raise TypeError(
+            f"node {node_id!r}: limiter must be a RateLimiter or a RedisRateLimiter, "
+            f"not {limiter!r:.80}"
+        )
+    if requests_per_second != _RATE or burst_size is not None:
+        raise TypeError(
+            f"node {node_id!r}: requests_per_second and burst_size are those of the limiter: "
+            "give them to it"
+        )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from pocketflow_async.clock import clock
-from pocketflow_async.resilience.limiter import RateLimiter
+from pocketflow_async.resilience.limiting import Limiter
 from pocketflow_async.workflow.patterns.retried_work import (
     inputs_of,
     outputs_of,
@@ -24,13 +25,14 @@ class RateLimitedWork:
 
     Args:
         work: What is limited.
-        limiter: Shared by all runs; it can be looked at, and `reset`.
+        limiter: Shared by all runs; it can be looked at, and `reset`. Its key, if it has one, is
+            made of the inputs.
         timeout: Seconds that the work may take, waiting aside; None: no limit.
     """
 
     is_async: Final = True
 
-    def __init__(self, work: Work, limiter: RateLimiter, timeout: float | None = None) -> None:
+    def __init__(self, work: Work, limiter: Limiter, timeout: float | None = None) -> None:
         self.work = work
         self.limiter = limiter
         self.timeout = timeout
@@ -48,21 +50,25 @@ class RateLimitedWork:
         """The outputs of what is limited, if it yields a dict, and what is added."""
         return outputs_of(self.work, (RATE_LIMIT_INFO,))
 
-    def reset(self) -> None:
-        """Forget all calls so far."""
-        self.limiter.reset()
+    def reset(self) -> Any:
+        """Forget all calls so far; await what is returned if the limiter is one in Redis."""
+        return self.limiter.reset()
 
     async def run(self, inputs: Mapping[str, Any], context: Context) -> Any:
         """Wait for the limiter, then do the work.
 
         Returns:
             What that yields; a dict has `_rate_limit_info` too: `tokens_remaining`,
-            `requests_in_window` (of the last second), `operation_duration` and `waited` (seconds).
+            `requests_in_window` (of the limiter's last window, a
+            second if it has none), `operation_duration` and `waited` (seconds).
 
         Raises:
             ExecutionTimeoutError: The work took too long.
+            RateLimitExceeded: The limiter does not wait so long.
         """
-        admission = await self.limiter.take()
+        key = self.limiter.key
+        asked = None if key is None else key.of(partial(_nothing, **inputs))
+        admission = await self.limiter.take(asked)
         began = clock().monotonic()
         value = await run_work(self.work, inputs, context, self.timeout)
         if not isinstance(value, Mapping):
@@ -74,3 +80,7 @@ class RateLimitedWork:
             "waited": admission.waited,
         }
         return with_facts(value, {RATE_LIMIT_INFO: info})
+
+
+def _nothing(**inputs: Any) -> None:
+    """Stand for the work where its inputs are asked for the key."""
