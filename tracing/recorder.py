@@ -6,6 +6,7 @@ contents as JSON bytes. All else happens later, in the store's own thread.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import Token
 from time import perf_counter_ns
 from types import TracebackType
@@ -102,6 +103,15 @@ class Recorder:
         if kind in _RUNS and now is not None and now[1] < 0 and now[2] is step.source:
             return _Same(step)  # the run that `trace_flow` has opened for this very flow
         return _Visit(self, step, now)
+
+    def outgoing(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return *headers* with W3C trace context that names the span we are in, and nothing else."""
+        now = position.get()
+        if now is None:
+            return dict(headers)
+        trace = now[0].trace
+        ours = {"traceparent": f"00-{trace.trace_id:032x}-{span_here(now):016x}-01"}
+        return {**headers, **ours, **({"tracestate": trace.state} if trace.state else {})}
 
     # What the user has noted by hand (`tracing.update`) stays: hence `is None`, here and below.
 

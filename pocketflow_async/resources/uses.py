@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from pocketflow_async.hooks import Step, active
 
+Meter: TypeAlias = Callable[[str, float], None]
+"""Told the name of a resource and the seconds that were waited for it."""
+
 _name: ContextVar[str | None] = ContextVar("resource_name", default=None)
+_meter: ContextVar[Meter | None] = ContextVar("resource_meter", default=None)
+
+
+def meter(told: Meter) -> None:
+    """Have *told* add up the waits for resources, for the rest of this context."""
+    _meter.set(told)
+
+
+def waited(resource: str, seconds: float) -> None:
+    """Say how long somebody had to wait for a part of *resource*, as for a connection of a pool.
+
+    In a workflow that is added to the metrics of the run; elsewhere nothing happens.
+    """
+    told = _meter.get()
+    if told is not None:
+        told(resource, seconds)
 
 
 @contextmanager

@@ -120,7 +120,9 @@ def test_builder_building_async_workflows_resource_management__secrets(block, bu
     block.run(builder=builder)
     workflow = builder.build()
 
-    shown = repr([workflow, dict(workflow.metadata), list(builder.get_resource_registry())])
+    registry = builder.get_resource_registry()
+    factories = [made_by.factory for made_by in registry._registered.values()]
+    shown = repr([workflow, dict(workflow.metadata), registry, vars(registry), factories])
     assert "Bearer" not in shown
 
 
@@ -433,10 +435,10 @@ async def test_builder_performance_considerations_concurrency_control(block, bui
 def test_builder_performance_considerations_resource_limits(block, builder):
     """The sizes and the host are what was declared."""
     block.run(builder=builder)
-    (needed,) = builder.get_resource_registry()
+    (made_by,) = builder.get_resource_registry()._registered.values()
 
     config = {"min_size": 5, "max_size": 20, "host": "db.prod.com"}
-    assert {key: needed.config[key] for key in config} == config
+    assert {key: made_by.factory.get_config()[key] for key in config} == config
 
 
 def test_builder_performance_considerations_timeouts(block, builder, clock):

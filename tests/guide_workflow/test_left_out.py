@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from pocketflow_async.workflow import AsyncPatterns, AsyncWorkflowBuilder
+from pocketflow_async.workflow import AsyncWorkflowBuilder
 from tests.guide_workflow import (
     guide_blocks,
     test_builder_guide,
     test_complete_example,
     test_migration_guide,
+    test_pattern_blocks,
+    test_resource_blocks,
     test_runtime_guide,
 )
 from tests.guide_workflow.guide_blocks import BLOCKS, Block
@@ -29,36 +31,24 @@ class Reason:
     text: str
 
 
-def pattern(name: str) -> Reason:
-    """Return why a block does not run that uses this one of the patterns."""
-    return Reason(f"uses AsyncPatterns.{name} (issue 6)", AttributeError, f"attribute '{name}'")
-
-
-RESOURCES = Reason(
-    "imports pocketflow_async.resources (issue 6)",
-    ModuleNotFoundError,
-    "pocketflow_async.resources",
-)
 NO_PYTHON = Reason("is no Python: a result with `/* … */` in it", SyntaxError, "invalid syntax")
 
 LEFT_OUT = {
-    "migration_common_patterns_migration_circuit_breaker_after": pattern("circuit_breaker"),
-    "migration_common_patterns_migration_cache_aside_pattern_after": pattern("cache_aside"),
     "migration_important_differences_result_format": NO_PYTHON,
     "builder_important_runtime_result_format": NO_PYTHON,
-    "builder_built_in_async_patterns_timeout_with_fallback": pattern("timeout_with_fallback"),
-    "builder_built_in_async_patterns_circuit_breaker": pattern("circuit_breaker"),
-    "builder_built_in_async_patterns_batch_processing": pattern("batch_processor"),
-    "builder_built_in_async_patterns_cache_aside_pattern": pattern("cache_aside"),
-    "builder_built_in_async_patterns_parallel_fetch": pattern("parallel_fetch"),
-    "builder_advanced_features_custom_resource_factories": RESOURCES,
-    "runtime_quick_start_with_resource_management": RESOURCES,
 }
 
 
 def with_a_test():
     """Return the blocks that have a test of the block itself."""
-    modules = (test_migration_guide, test_builder_guide, test_runtime_guide, test_complete_example)
+    modules = (
+        test_migration_guide,
+        test_builder_guide,
+        test_pattern_blocks,
+        test_resource_blocks,
+        test_runtime_guide,
+        test_complete_example,
+    )
     names = {name.removeprefix("test_") for module in modules for name in vars(module)}
     return names & BLOCKS.keys()
 
@@ -80,7 +70,6 @@ async def test_a_block_that_is_left_out_does_not_run(name):
     reason = LEFT_OUT[name]
     names = {
         "builder": AsyncWorkflowBuilder(),
-        "AsyncPatterns": AsyncPatterns,
         "AsyncWorkflowBuilder": AsyncWorkflowBuilder,
     }
 

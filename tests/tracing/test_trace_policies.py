@@ -8,6 +8,7 @@ import pytest
 
 from pocketflow_async import AsyncFlow, AsyncNode
 from pocketflow_async.resilience import Policy
+from pocketflow_async.resources.outgoing import with_trace
 from pocketflow_async.resources.uses import name_here, naming, using
 from tracing import trace_flow
 
@@ -87,6 +88,28 @@ async def test_a_use_of_a_resource_is_a_span_of_its_own(traces, find):
         "flow.resource": "db",
         "db.system.name": "x",
         "db.response.returned_rows": 1,
+    }
+
+
+class Calls(AsyncNode):
+    async def exec_async(self, prep_res):
+        with using("api", "get"):
+            return dict(with_trace({"X-Own": "1"}))
+
+    async def post_async(self, shared, prep_res, exec_res):
+        shared["headers"] = exec_res
+
+
+async def test_a_request_takes_the_trace_along(traces, find):
+    """Without OpenTelemetry too: whoever is called learns the trace and the span of the request."""
+    shared = {}
+
+    await trace_flow(AsyncFlow(Calls())).run_async(shared)
+
+    (span,) = find(traces.one(), "api.get")
+    assert shared["headers"] == {
+        "X-Own": "1",
+        "traceparent": f"00-{span.trace_id}-{span.span_id}-01",
     }
 
 

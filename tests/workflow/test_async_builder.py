@@ -17,7 +17,6 @@ from pocketflow_async.workflow import (
     SafetyViolationError,
     WorkflowValidationError,
 )
-from pocketflow_async.workflow.requirements import Declared, UnmadeResourceError
 
 
 async def results(builder, inputs=None, **options):
@@ -375,29 +374,32 @@ async def test_declared_resources_are_there_by_name():
     assert out["m"]["results"] == ["xAPI"]
 
 
-async def test_declared_resources_are_declared_only():
-    """Without the package of resources a registry knows names and makes nothing."""
-    registry = Declared()
-    builder = AsyncWorkflowBuilder(resource_registry=registry)
+async def test_declaring_makes_nothing():
+    """The registry has factories of all that is declared, and opens none of it."""
+    made = []
+    builder = AsyncWorkflowBuilder()
     builder.with_database("db", password="x").with_cache("db2", backend="memory")
+    builder.require_resource("own", lambda: made.append(1))
+    registry = builder.get_resource_registry()
 
-    assert builder.list_required_resources() == ["db", "db2"]
+    assert builder.list_required_resources() == ["db", "db2", "own"]
     assert all(registry.has_factory(name) for name in builder.list_required_resources())
-    assert registry.list_resources() == {"db", "db2"}
-    assert bool(Declared())
-    with pytest.raises(UnmadeResourceError, match=r"db.*declared.*resource_registry"):
-        await registry.get_resource("db")
-    assert "x" not in [repr(needed) for needed in registry]
+    assert registry.list_resources() == {"db", "db2", "own"}
+    assert not any(registry.has_resource(name) for name in registry.list_resources())
+    assert made == []
 
 
 def test_secrets_are_kept_apart():
-    """Passwords, tokens, keys and all headers; what is left may be shown."""
-    builder = AsyncWorkflowBuilder(resource_registry=Declared())
+    """Passwords, tokens, keys and all headers are in nothing that is shown."""
+    builder = AsyncWorkflowBuilder()
     builder.with_database(password="p4ss", sslkey="k3y", user="u")
     builder.with_http_client(headers={"X-Custom": "h34d"}, auth=("u", "p4ss"))
     builder.with_cache(password="p4ss", api_token="t0k")
+    workflow = builder.build()
+    registry = builder.get_resource_registry()
 
-    shown = repr(builder._resources)
+    shown = repr([builder._resources, registry, vars(registry), workflow, dict(workflow.metadata)])
+    shown += repr([made_by.factory for made_by in registry._registered.values()])
 
     assert not any(secret in shown for secret in ("p4ss", "k3y", "h34d", "t0k"))
     assert builder._resources["db"].secrets == {"password": "p4ss", "sslkey": "k3y"}
@@ -405,11 +407,20 @@ def test_secrets_are_kept_apart():
 
 def test_a_resource_may_be_declared_again():
     """The last declaration counts."""
-    builder = AsyncWorkflowBuilder(resource_registry=Declared())
+    builder = AsyncWorkflowBuilder()
     builder.with_database("db", host="one").with_database("db", host="two")
 
     assert builder._resources["db"].config["host"] == "two"
     assert builder.list_required_resources() == ["db"]
+
+
+@pytest.mark.parametrize(("backend", "port"), [("postgresql", 5432), ("mysql", 3306)])
+def test_the_port_of_a_database_is_that_of_its_backend(backend, port):
+    """What the signature says is meant for PostgreSQL."""
+    builder = AsyncWorkflowBuilder().with_database(backend=backend)
+    factory = builder.get_resource_registry()._registered["db"].factory
+
+    assert factory.get_config()["port"] == port
 
 
 def test_a_workflow_can_be_saved_and_loaded():

@@ -233,6 +233,7 @@ async def test_metrics_answer_to_attributes_and_keys():
         "waiting_times",
         "concurrent_executions",
         "resource_access_count",
+        "resource_wait_seconds",
         "error_count",
         "retry_count",
     }
