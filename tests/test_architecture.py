@@ -14,7 +14,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("pocketflow_async", "tracing")
 
-LEAVES = frozenset({"_typing", "clock", "copying", "needing", "offloading", "options", "trail"})
+LEAVES = frozenset(
+    {"_typing", "arguments", "clock", "copying", "needing", "offloading", "options", "trail"}
+)
 """Parts of the engine that know no step and no node; `hooks` may use them, but does not need to."""
 
 MAY_IMPORT = {
@@ -25,6 +27,7 @@ MAY_IMPORT = {
 
 LATE = {
     "pocketflow_async.workflow.documents": {"yaml"},
+    "pocketflow_async.resources.redis_cache": {"redis"},
     "pocketflow_async.runtime.progress": {"rich"},
 }
 """What parts of the workflows use besides the standard library, when they are asked to."""

@@ -105,7 +105,7 @@ class Recorder:
         return _Visit(self, step, now)
 
     def outgoing(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """Return *headers* with W3C trace context that names the span we are in, and nothing else."""
+        """Return *headers* with the W3C trace context of the span we are in, and nothing else."""
         now = position.get()
         if now is None:
             return dict(headers)
