@@ -58,6 +58,7 @@ for _ in range(50):
         store.opened(record)
         store.closed(record)
 print(*store.flush(40))
+store.close(30)  # the end of a process would not wait so long for a busy file
 """
 
 
