@@ -145,7 +145,7 @@ async def main():
         async with registry:
             await trace_flow(AsyncFlow(start, name="Licences")).run_async(shared)
     finally:
-        server.shutdown()
+        await asyncio.to_thread(server.shutdown)
         server.server_close()
     for licence, many in shared["licences"].items():
         print(f"{many:4}  {licence}")

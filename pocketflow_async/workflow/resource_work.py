@@ -9,19 +9,20 @@ from typing import Any
 
 from pocketflow_async.arguments import text
 from pocketflow_async.resources.uses import using
-from pocketflow_async.workflow.ports import did_you_mean, listed
+from pocketflow_async.workflow.ports import did_you_mean, listed, take
 from pocketflow_async.workflow.spec import Context, Port, Ports
 
 _OURS = "pocketflow_async.resources."
-_VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
+_VARIABLE = re.compile(r"(?<!\$)\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
 
 
 class ResourceWork:
     """Calls `operation` of a resource; the params are handed over as they are, never as code.
 
-    `"${name}"` as a whole text stands for the input *name*; inside a longer text it is filled in
-    as text (do not build queries like that: give the database parameters). The method is called on
-    the event loop's thread, and awaited if it is asynchronous.
+    `"${name}"` as a whole text stands for the input *name*, and `"${name.key}"` for something in
+    it; inside a longer text it is filled in as text (do not build queries like that: give the
+    database parameters). `$${` stands for `${` itself. The method is called on the event loop's
+    thread, and awaited if it is asynchronous.
 
     Args:
         resource: Name of the resource.
@@ -137,7 +138,7 @@ def _checked(params: Any) -> dict[str, Any] | tuple[Any, ...]:
 
 def _variables(value: Any) -> list[str]:
     if isinstance(value, str):
-        return _VARIABLE.findall(value)
+        return [name.partition(".")[0] for name in _VARIABLE.findall(value)]
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list | tuple):
@@ -150,7 +151,8 @@ def _filled(value: Any, inputs: Mapping[str, Any]) -> Any:
     if isinstance(value, str):
         if whole := _VARIABLE.fullmatch(value):
             return _input(whole[1], inputs)
-        return _VARIABLE.sub(lambda found: str(_input(found[1], inputs)), value)
+        filled = _VARIABLE.sub(lambda found: str(_input(found[1], inputs)), value)
+        return filled.replace("$${", "${")
     if isinstance(value, dict):
         return {key: _filled(part, inputs) for key, part in value.items()}
     if isinstance(value, list):
@@ -160,7 +162,10 @@ def _filled(value: Any, inputs: Mapping[str, Any]) -> Any:
     return value
 
 
-def _input(name: str, inputs: Mapping[str, Any]) -> Any:
+def _input(path: str, inputs: Mapping[str, Any]) -> Any:
+    name, _, rest = path.partition(".")
     if name not in inputs:
-        raise ValueError(f"params use ${{{name}}}, but the inputs are {listed(inputs) or 'none'}")
-    return inputs[name]
+        raise ValueError(f"params use ${{{path}}}, but the inputs are {listed(inputs) or 'none'}")
+    if not rest:
+        return inputs[name]
+    return take(inputs[name], rest, wrapped=False, node_id=name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -124,3 +126,17 @@ def test_the_name_of_what_is_being_made():
     with naming("main_db"):
         assert name_here("postgresql") == "main_db"
     assert name_here("postgresql") == "postgresql"
+
+
+async def test_what_differs_stands_first(traces, child_env, store_path):
+    """On a narrow terminal the figures of a use are seen, and not the name of the server."""
+    await trace_flow(AsyncFlow(Reads())).run_async({})
+    traces.all()
+    command = [sys.executable, "-m", "tracing", "show"]
+
+    done = subprocess.run(
+        command, env={**child_env, "COLUMNS": "80"}, capture_output=True, text=True, timeout=30
+    )
+
+    (line,) = [line for line in done.stdout.splitlines() if "returned_rows" in line]
+    assert line.index("returned_rows") < line.index("db.system.name") < line.index("flow.resource")

@@ -144,3 +144,15 @@ def test_a_resource_node_requires_its_resource():
     builder.add_resource_node("n", "db", "fetch", required_resources=["other"])
 
     assert builder.list_required_resources() == ["db", "other"]
+
+
+async def test_a_variable_may_lead_into_an_input():
+    """Keys and places are joined by dots; what is not there is an error that names what is."""
+    params = ["${user.id}", "${rows.1.name}", "no $${user.id}"]
+    inputs = {"user": {"id": 7}, "rows": [{"name": "a"}, {"name": "b"}]}
+
+    value, _ = (await call(params, inputs=inputs))["result"]
+
+    assert value == (7, "b", "no ${user.id}")
+    with pytest.raises(LookupError, match="id"):
+        await call(["${user.name}"], inputs=inputs)

@@ -27,6 +27,8 @@ _PLACED: Final = frozenset({ACTION, names.LINKS, names.REASON})
 """Attributes that have a place of their own."""
 _INSTALLED: Final = re.compile(r"[/\\](site-packages|dist-packages|lib[/\\]python3\.\d+)[/\\]|^<")
 """Files of the standard library and of installed packages."""
+_RESOURCE: Final = "flow.resource"
+_ALIKE: Final = ("db.system.", "db.namespace", "flow.policy", "messaging.system", "server.")
 SUSPENDED: Final = "suspended"
 
 
@@ -100,7 +102,7 @@ def _by_hand(span: Span, view: View) -> Iterator[Detail]:
         if key not in _PLACED and not byhand.is_told(key)
     }
     if others:
-        yield Detail("attr ", words.one_line(pairs(others)), "dim")
+        yield Detail("attr ", words.one_line(pairs(_first_what_differs(others))), "dim")
     limit = len(span.events) if view.full else EVENTS
     for event in span.events[:limit]:
         said, after = byhand.of_event(event, span, view.signs.micro)
@@ -200,6 +202,14 @@ def _said(failure: Failure, view: View) -> str:
 def _short(file: str, view: View) -> str:
     inside = view.here + os.sep
     return file.removeprefix(inside) if view.here else file
+
+
+def _first_what_differs(attributes: dict[str, object]) -> dict[str, object]:
+    """Return *attributes* with what each use of a resource has alike at the end."""
+    alike = {name: attributes[name] for name in attributes if name.startswith(_ALIKE)}
+    if (resource := attributes.get(_RESOURCE)) is not None:
+        alike[_RESOURCE] = resource
+    return {**{name: attributes[name] for name in attributes if name not in alike}, **alike}
 
 
 def pairs(attributes: dict[str, object]) -> str:
