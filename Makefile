@@ -9,6 +9,7 @@ PYTEST_ARGS ?=
 WORKERS ?= 3
 DEMO_ARGS ?=
 CHAOS_ARGS ?=
+CRASH_ARGS ?=
 
 ifeq ($(STRICT),1)
 export REQUIRE_SERVICES := 1
@@ -22,7 +23,7 @@ INSTALLED := $(VENV)/.installed-$(KEY)
 TOOLS := $(VENV)/.tools-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint fix bench chaos phoenix clean help
+.PHONY: demo test lint fix bench chaos crash phoenix clean help
 .NOTPARALLEL:
 
 demo: $(INSTALLED) ## run a real flow and show its trace (DEMO_ARGS=folder)
@@ -50,6 +51,9 @@ bench: $(TOOLS) ## compare with PocketFlow and a bare loop
 
 chaos: $(INSTALLED) ## send 100,000 spans against every fault, killed in the middle (CHAOS_ARGS=…)
 	@$(BIN)/python -m chaos $(CHAOS_ARGS)
+
+crash: $(TOOLS) ## kill workflows at every step, and look how they go on (CRASH_ARGS="--rounds 500")
+	@$(BIN)/python -m crash $(CRASH_ARGS)
 
 phoenix: $(INSTALLED) ## send a run to a real Phoenix and read it back (installs 850 MB, once)
 	@$(BIN)/python -m chaos.phoenix .venv-phoenix

@@ -16,6 +16,7 @@ from pocketflow_async.errors import (
     UseRunAsyncError,
 )
 from pocketflow_async.hooks import Kind, Step, active, admit, admit_async
+from pocketflow_async.kept import follow, place_of
 from pocketflow_async.limits import Limits, limit_of, limits_of
 from pocketflow_async.nodes import AsyncNode, BaseNode, kind_of, name_of
 from pocketflow_async.scatter import scatter
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from pocketflow_async.check import Problem
+    from pocketflow_async.durable import Stored
     from pocketflow_async.options import FlowKeywords, ParallelFlowKeywords
 
 
@@ -208,6 +210,46 @@ class AsyncFlow(
 
         def __init__(self, start: Any = None, **given: Unpack[FlowKeywords]) -> None: ...
 
+    async def run_async(
+        self,
+        shared: Any,
+        *,
+        run_id: str | None = None,
+        store: Stored | None = None,
+        lease: float = 30.0,
+    ) -> Any:
+        """Run the flow and return what post returned.
+
+        With a store each step is stored, and `resume` goes on after a crash; see
+        `infrastructure.checkpoints` for what that takes and what it may raise.
+
+        Args:
+            shared: What the nodes share.
+            run_id: Id by which the run is found again; None: a new one.
+            store: Where it is kept: a store, its address, or an `Infrastructure`.
+            lease: Seconds of silence after which another process may have the run.
+        """
+        if store is None and run_id is None:
+            return await super().run_async(shared)
+        from pocketflow_async.durable import run  # noqa: PLC0415 (few runs are durable)
+
+        return await run(self, shared, run_id, store, lease)
+
+    async def resume(
+        self, run_id: str, shared: Any = None, *, store: Stored, lease: float = 30.0
+    ) -> Any:
+        """Go on with a stored run at the first node that is not done; return what it comes to.
+
+        Args:
+            run_id: The run; of one that is completed the result is returned again.
+            shared: A dict that gets what the nodes shared, and in which they go on.
+            store: As for `run_async`.
+            lease: As for `run_async`.
+        """
+        from pocketflow_async.durable import resume  # noqa: PLC0415 (few runs are durable)
+
+        return await resume(self, run_id, shared, store, lease)
+
     async def post_async(self, shared: Any, prep_res: Prepared, exec_res: Any) -> Posted:
         """Return what the run of the flow gives; by default the last node's action."""
         return exec_res  # type: ignore[no-any-return]
@@ -240,12 +282,18 @@ class AsyncFlow(
                 phase = "post"
                 return await self.post_async(shared, prepared, result)
             name = name_of(self)
+            place = place_of(self, hooks, AsyncFlow._orch_async)
             async with limit_of(name, self._pf_checked()):
-                with Step("prep", name, self, shared, hooks) as step:
-                    step.result = prepared = await self.prep_async(shared)
+                if place is not None and place.resumed:
+                    prepared = place.prepared
+                else:
+                    with Step("prep", name, self, shared, hooks) as step:
+                        step.result = prepared = await self.prep_async(shared)
                 phase = "nodes"
                 if self._pf_batched:
                     prepared, result = await self._pf_rounds_async(shared, prepared)
+                elif place is not None:
+                    result = await follow(self, place, shared, prepared)
                 else:
                     result = await self._orch_async(shared)
                 phase = "post"

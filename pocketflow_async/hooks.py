@@ -1,9 +1,10 @@
-"""The seam: what the engine tells about its work, and who may stop it.
+"""The seam: what the engine tells about its work, who may stop it, and who keeps it.
 
 The engine describes each unit of work as a `Step`. *Observers* watch: whatever they raise is logged
 and dropped, so a result never depends on being watched. *Gates* decide: what they raise stops the
-step. Both are held, immutable, in one ContextVar, which tasks and threads started by asyncio
-inherit. When it is empty the engine takes its plain path.
+step. A *keeper* stores how far a run has come, so that it can go on after a crash. All are held,
+immutable, in one ContextVar, which tasks and threads started by asyncio inherit. When it is empty
+the engine takes its plain path.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from inspect import isawaitable
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from pocketflow_async.kept import Keeper
 
 logger = logging.getLogger(__name__)
 
@@ -181,14 +185,15 @@ inside an AsyncFlow it must be plain."""
 
 
 class Hooks(NamedTuple):
-    """The observers and gates of a context."""
+    """The observers and gates of a context, and who keeps its run."""
 
     observers: tuple[Observer, ...] = ()
     gates: tuple[Gate, ...] = ()
+    keeper: Keeper | None = None
 
     def __bool__(self) -> bool:
-        """Return whether anybody watches or guards."""
-        return bool(self.observers or self.gates)
+        """Return whether anybody watches, guards or keeps."""
+        return bool(self.observers or self.gates or self.keeper is not None)
 
 
 NOBODY = Hooks()
@@ -237,6 +242,16 @@ def guarding(gate: Gate) -> Generator[None, None, None]:
     """
     now = active() or NOBODY
     token = _hooks.set(now._replace(gates=(*now.gates, gate)))
+    try:
+        yield
+    finally:
+        _hooks.reset(token)
+
+
+@contextmanager
+def keeping(keeper: Keeper) -> Generator[None, None, None]:
+    """Let *keeper* keep the run that begins in this block; it is for one run, and for its task."""
+    token = _hooks.set((active() or NOBODY)._replace(keeper=keeper))
     try:
         yield
     finally:

@@ -17,6 +17,8 @@ from tracing.settings import Settings
 T = TypeVar("T")
 _EXECUTES = "execute_workflow_async"
 _RUNS = ("run", "run_async", _EXECUTES)
+_EXECUTE = "execute"
+"""What has none of those, but is asynchronous and called so, is an executor of one workflow."""
 _SETTINGS = "__pocketflow_trace__"
 _TWIN = "__pocketflow_twin__"
 
@@ -94,13 +96,14 @@ def trace_flow(
             return _trace_class(target, settings)
         if isinstance(target, (staticmethod, classmethod)):
             return type(target)(decorate(target.__func__))
-        if any(callable(getattr(target, name, None)) for name in _RUNS):
+        if _runs_of(type(target)) or any(name in getattr(target, "__dict__", {}) for name in _RUNS):
             return _trace_object(target, settings)
         if callable(target):
             return trace_function(target, settings)
         raise TypeError(
-            "trace_flow goes on a flow class, a flow object, an AsyncLocalRuntime or a function, "
-            f"not on a {type(target).__name__}. Put it on a function that runs what you want to see"
+            "trace_flow goes on a flow class, a flow object, an executor, an AsyncLocalRuntime or "
+            f"a function, not on a {type(target).__name__}. Put it on a function that runs what "
+            "you want to see"
         )
 
     return decorate if target is None else decorate(target)
@@ -115,8 +118,16 @@ def _text(name: str, value: Any) -> str | None:
     raise TypeError(f"{name} must be a string, a number or a UUID, not {value!r}")
 
 
-def _trace_class(cls: type[Any], settings: Settings) -> type[Any]:
+def _runs_of(cls: type[Any]) -> list[str]:
+    """Return the names of the methods of *cls* that are runs."""
     found = [name for name in _RUNS if callable(getattr(cls, name, None))]
+    if not found and inspect.iscoroutinefunction(getattr(cls, _EXECUTE, None)):
+        return [_EXECUTE]
+    return found
+
+
+def _trace_class(cls: type[Any], settings: Settings) -> type[Any]:
+    found = _runs_of(cls)
     if not found:
         raise TypeError(f"{cls.__name__} has neither run nor run_async: there is nothing to trace")
     for name in found:
@@ -148,8 +159,8 @@ def _label(flow: Any) -> str:
 
 
 def _method(original: Any, name: str, settings: Settings) -> Any:
-    if name == _EXECUTES:
-        return _execution(original, settings)
+    if (other := _OTHERS.get(name)) is not None:
+        return other(original, settings)
     if name == "run_async" or inspect.iscoroutinefunction(original):
 
         @wraps(original)
@@ -208,6 +219,29 @@ def _execution(original: Any, settings: Settings) -> Any:
     return execute_workflow_async
 
 
+def _executor(original: Any, settings: Settings) -> Any:
+    """Return the method of an executor that executes its workflow, traced."""
+
+    @wraps(original)
+    async def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
+        source = getattr(self, "definition", None)
+        name = getattr(source, "name", None) or getattr(self, "workflow_id", None)
+        run = settings.start("workflow", name or type(self).__name__, source, ABSENT)
+        try:
+            with run:
+                result = await original(self, *args, **kwargs)
+        except BaseException as error:
+            run.finish(error, ABSENT)
+            raise
+        run.finish(None, result.get("outputs") if isinstance(result, dict) else result)
+        return result
+
+    return execute
+
+
+_OTHERS = {_EXECUTES: _execution, _EXECUTE: _executor}
+
+
 def _shared(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return args[0] if args else kwargs.get("shared")
 
@@ -256,9 +290,8 @@ def _traced_class(cls: type[Any], settings: Settings) -> type[Any]:
     }
     if not hasattr(cls, "_tracer"):
         body["_tracer"] = _TRACER
-    for name in _RUNS:
-        if callable(getattr(cls, name, None)):
-            body[name] = _method(getattr(cls, name), name, settings)
+    for name in _runs_of(cls):
+        body[name] = _method(getattr(cls, name), name, settings)
     make: Any = type(cls)  # the metaclass, whatever it is
     made: type[Any] = make(cls.__name__, (cls,), body)
     return made

@@ -101,6 +101,10 @@ class Recorder:
                 return None  # a phase called by hand, outside any visit
             return _Phase(self, step, now)
         if kind in _RUNS and now is not None and now[1] < 0 and now[2] is step.source:
+            if step.after is not None:
+                _relate(now[0], self, step)
+            if step.facts:
+                add(now[0], dict(step.facts))
             return _Same(step)  # the run that `trace_flow` has opened for this very flow
         return _Visit(self, step, now)
 

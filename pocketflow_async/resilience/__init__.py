@@ -14,6 +14,7 @@ from pocketflow_async.resilience.errors import (
     CallTimeoutError,
     CircuitBreakerOpen,
     RateLimitExceeded,
+    RedisUnreachableError,
     ResilienceError,
 )
 from pocketflow_async.resilience.fallback import Fallback
@@ -27,6 +28,7 @@ from pocketflow_async.resilience.redis_limiter import RedisRateLimiter
 from pocketflow_async.resilience.retry import Retried, Retry
 from pocketflow_async.resilience.single_flight import FlightStatistics, SingleFlight
 from pocketflow_async.resilience.timeout import Timeout
+from pocketflow_async.resilience.transient import is_transient
 
 __all__ = [
     "Admission",
@@ -59,6 +61,7 @@ __all__ = [
     "RateLimiter",
     "RedisBreakerState",
     "RedisRateLimiter",
+    "RedisUnreachableError",
     "ResilienceError",
     "Retried",
     "Retry",
@@ -69,4 +72,5 @@ __all__ = [
     "breakers",
     "compose",
     "is_failure",
+    "is_transient",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import asdict
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from pocketflow_async.arguments import seconds
 from pocketflow_async.clock import Clock
@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 _entered: ContextVar[tuple[Guard, ...]] = ContextVar("pocketflow_breakers", default=())
 """The blocks of `with breaker:` that this context is in, the innermost last."""
+_ASKED: Final = ("ask", "aask")
+"""What a `SharedState` can do."""
 
 
 class BreakerStatistics(NamedTuple):
@@ -124,6 +126,8 @@ class CircuitBreaker(Policy):
             seconds("slow_after", slow_after)
         if shared is not None and not name:
             raise ValueError("a breaker that is shared needs a name: it is known by that")
+        if shared is not None and not all(callable(getattr(shared, f, None)) for f in _ASKED):
+            raise TypeError(f"shared must be a RedisBreakerState, not a {type(shared).__name__}")
         self.settings = Settings(
             failure_threshold,
             window,

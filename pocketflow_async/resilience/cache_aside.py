@@ -1,4 +1,4 @@
-"""Calls whose results are kept in a cache, with one call for all who want the same at once."""
+"""Calls whose results are kept in a cache; who wants the same at once shares a call, per loop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class CacheAside(Policy):
 
     Callers that want the same key at the same time share one call: it looks into the cache, loads
     and stores, and belongs to all who wait for it (see `SingleFlight`). So however many come at
-    once, each key is loaded once per process and event loop. An error goes to all who wait, and is
+    once, each key is loaded once per process and event loop; other processes may load it too, until
+    one of them has stored it. An error goes to all who wait, and is
     not kept. None, 0 and "" are kept like any other value.
 
     Values are kept as text, and each caller gets one of its own, made of that text also when it was

@@ -5,6 +5,7 @@ ResilienceError
 ├── CircuitBreakerOpen                a breaker lets nothing through
 ├── RateLimitExceeded                 a limiter that does not wait has no room
 ├── BulkheadFull                      too many calls are at work or wait already
+├── RedisUnreachableError (ConnectionError)  a limiter that is in Redis has no connection to it
 └── BatcherClosed (RuntimeError)      something was added to a batcher that is closed
 """
 
@@ -100,4 +101,19 @@ class BatcherClosed(ResilienceError, RuntimeError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"batcher {name!r} is closed: nothing can be added to it")
+        self.name = name
+
+
+class RedisUnreachableError(ResilienceError, ConnectionError):
+    """Raised when a policy that has its state in Redis cannot ask it: no connection, no login.
+
+    The client's error is its cause.
+
+    Attributes:
+        name: Name of the policy.
+    """
+
+    def __init__(self, what: str, name: str, cause: BaseException) -> None:
+        why = f"{type(cause).__name__}: {cause}"
+        super().__init__(f"{what} {name!r} cannot ask Redis: {why:.500}")
         self.name = name

@@ -6,11 +6,13 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Final, NamedTuple, NoReturn, TypeVar
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar, cast
 
 from pocketflow_async.arguments import number, whole
 from pocketflow_async.clock import Clock
+from pocketflow_async.hooks import Step, active
 from pocketflow_async.resilience.latency import Latencies
 from pocketflow_async.resilience.policy import Facts, Policy
 from pocketflow_async.resilience.tasks import Exit, contained, outcome, stopped
@@ -49,7 +51,8 @@ class Hedge(Policy):
 
     Each try has a task of its own, in a copy of the context. In `call` it has a thread of its own,
     which nobody can stop: a try that has lost goes on to its end, and its result is dropped. There
-    are no second tries while 32 of those are at work.
+    are no second tries while 32 of those are at work. For those who watch each try is a step,
+    which says whether it has won.
 
         @Hedge(after=0.2)
         async def ask(question): ...
@@ -132,8 +135,9 @@ class Hedge(Policy):
             self._done(1, 1, facts, now() - began)
             return value
         tries: list[asyncio.Task[T | Exit]] = []
+        first: list[int] = []
         try:
-            winner = await self._race(call, delay, tries, facts)
+            winner = await self._race(call, delay, tries, first, facts)
         except GeneratorExit:  # nothing can be awaited any more
             raise
         except BaseException:
@@ -149,6 +153,7 @@ class Hedge(Policy):
         call: Callable[[], Awaitable[T]],
         delay: float,
         tries: list[asyncio.Task[T | Exit]],
+        first: list[int],
         facts: Facts | None,
     ) -> int:
         """Start tries until one of them is the answer; return which.
@@ -161,7 +166,8 @@ class Hedge(Policy):
         due = loop.time()
         while True:
             if len(tries) < self.limit and (not tries or loop.time() >= due):
-                tries.append(loop.create_task(contained(call)))
+                one = partial(self._told, call, len(tries), first)
+                tries.append(loop.create_task(contained(one)))
                 due = loop.time() + delay
             pause = max(0.0, due - loop.time()) if len(tries) < self.limit else None
             running = [task for task in tries if not task.done()]
@@ -171,7 +177,7 @@ class Hedge(Policy):
                     continue
                 error = asyncio.CancelledError() if task.cancelled() else task.exception()
                 if error is None:
-                    return place
+                    return place if isinstance(task.result(), Exit) else first[0]
                 failed[place] = error
                 if not isinstance(error, self.on):
                     self._lost(len(tries), facts)
@@ -179,6 +185,44 @@ class Hedge(Policy):
             if len(failed) == len(tries):
                 self._lost(len(tries), facts)
                 _raise(failed)
+
+    async def _told(self, call: Callable[[], Awaitable[T]], place: int, first: list[int]) -> T:
+        """Make a try, as a step if anybody watches; the first to succeed is *first* in the list."""
+        step = self._step_of(place)
+        if step is None:
+            value = await call()
+            first.append(place)
+            return value
+        with step:
+            value = await call()
+            first.append(place)
+            _say_who_won(step, place, first)
+            return value
+
+    def _told_here(self, call: Callable[[], T], place: int, first: list[int]) -> T:
+        """Do what `_told` does, in a thread."""
+        step = self._step_of(place)
+        if step is None:
+            value = call()
+            first.append(place)
+            return value
+        with step:
+            value = call()
+            first.append(place)
+            _say_who_won(step, place, first)
+            return value
+
+    def _step_of(self, place: int) -> Step | None:
+        hooks = active()
+        if hooks is None:
+            return None
+        step = Step("policy", f"{self.name}.try", self, None, hooks)
+        step.facts = {
+            "flow.policy": self.kind,
+            "flow.hedge.try": place + 1,
+            "flow.hedge.won": False,
+        }
+        return step
 
     def _call(self, call: Callable[[], T], facts: Facts | None) -> T:
         now = self._time().monotonic
@@ -196,10 +240,11 @@ class Hedge(Policy):
         now = self._time().monotonic
         back: SimpleQueue[tuple[int, Any, BaseException | None]] = SimpleQueue()
         failed: dict[int, BaseException] = {}
+        first: list[int] = []
         tries, due = 0, now()
         while True:
             if tries < self.limit and (not tries or now() >= due):
-                self._start(call, tries, back)
+                self._start(partial(self._told_here, call, tries, first), tries, back)
                 tries += 1
                 due = now() + delay
             try:
@@ -207,6 +252,8 @@ class Hedge(Policy):
                 place, value, error = back.get(timeout=pause)
             except Empty:
                 continue
+            if error is None and place != first[0]:
+                continue  # another one was first, and is about to be here
             if error is None:
                 self._done(tries, place + 1, facts, None if 0 in failed else now() - began)
                 return value  # type: ignore[no-any-return]
@@ -256,6 +303,10 @@ class Hedge(Policy):
             self._hedged += tries > 1
         if facts is not None:
             facts["flow.hedge.tries"] = tries
+
+
+def _say_who_won(step: Step, place: int, first: list[int]) -> None:
+    cast("Facts", step.facts)["flow.hedge.won"] = first[0] == place
 
 
 def _raise(failed: dict[int, BaseException]) -> NoReturn:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Hashable
+from collections.abc import AsyncGenerator, Hashable
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from pocketflow_async.needing import need
 from pocketflow_async.offloading import offload
 from pocketflow_async.resilience.errors import CallTimeoutError
+from pocketflow_async.resilience.redis_away import telling
 from pocketflow_async.resilience.redis_window import DIGEST, SCRIPT, Answer, answer, micros
 from pocketflow_async.resilience.window import Window
 
@@ -18,6 +20,9 @@ _NAP: Final = 1.0
 
 _LATE: Final = 1.0
 """Seconds by which one that waits may ask too late before it has lost its place."""
+
+
+_WHAT: Final = "rate limiter"
 
 
 class RedisAsking:
@@ -48,15 +53,19 @@ class RedisAsking:
         self._figures = (window.limit, span, window.burst, short)
         self._missing: Any = need("redis.exceptions", "workflow").NoScriptError
 
-    async def ask(self, key: Hashable, ticket: str, patience: float | None) -> Answer:
+    async def ask(
+        self, key: Hashable, ticket: str, patience: float | None, seconds: float | None = None
+    ) -> Answer:
         """Return what the script says.
 
         Args:
             key: Under which limit.
             ticket: Of one that waits, or would; empty if it would not.
             patience: Seconds that it would wait; None: any time.
+            seconds: In place of the timeout.
 
         Raises:
+            RedisUnreachableError: There is no connection.
             CallTimeoutError: There was no answer in time; the call may be counted all the same.
             Exception: What the client raises.
         """
@@ -64,7 +73,7 @@ class RedisAsking:
             said: Answer = await offload(self.ask_blocking, key, ticket, patience)
             return said
         arguments = self._arguments(key, ticket, patience)
-        async with _in_time(self._timeout):
+        async with self._in_time(seconds):
             try:
                 reply = await self._client.evalsha(DIGEST, *arguments)
             except self._missing:
@@ -75,10 +84,11 @@ class RedisAsking:
         """Do what `ask` does, by a synchronous client, which has its own timeout."""
         self._check_blocking()
         arguments = self._arguments(key, ticket, patience)
-        try:
-            said = self._client.evalsha(DIGEST, *arguments)
-        except self._missing:
-            said = self._client.eval(SCRIPT, *arguments)
+        with telling(_WHAT, self._name):
+            try:
+                said = self._client.evalsha(DIGEST, *arguments)
+            except self._missing:
+                said = self._client.eval(SCRIPT, *arguments)
         return answer(said)
 
     async def give_back(self, key: Hashable, ticket: str, at: int | None) -> None:
@@ -86,25 +96,27 @@ class RedisAsking:
         if not self.is_async:
             await offload(self.give_back_blocking, key, ticket, at)
             return
-        async with _in_time(self._timeout):
+        async with self._in_time():
             await self._giving_back(key, ticket, at).execute()
 
     def give_back_blocking(self, key: Hashable, ticket: str, at: int | None) -> None:
         """Do what `give_back` does, by a synchronous client."""
-        self._giving_back(key, ticket, at).execute()
+        with telling(_WHAT, self._name):
+            self._giving_back(key, ticket, at).execute()
 
     async def forget(self, key: Hashable) -> None:
         """Forget all calls of *key*, and who waits."""
         if not self.is_async:
             await offload(self.forget_blocking, key)
             return
-        async with _in_time(self._timeout):
+        async with self._in_time():
             await self._client.delete(*self._keys(key))
 
     def forget_blocking(self, key: Hashable) -> None:
         """Do what `forget` does, by a synchronous client."""
         self._check_blocking()
-        self._client.delete(*self._keys(key))
+        with telling(_WHAT, self._name):
+            self._client.delete(*self._keys(key))
 
     def _arguments(self, key: Hashable, ticket: str, patience: float | None) -> tuple[Any, ...]:
         keys = self._keys(key)
@@ -133,21 +145,16 @@ class RedisAsking:
                 "await it, or make one with a redis.Redis"
             )
 
-
-class _in_time:
-    """Makes what takes longer a CallTimeoutError."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._limit = asyncio.timeout(seconds)
-
-    async def __aenter__(self) -> None:
-        await self._limit.__aenter__()
-
-    async def __aexit__(self, *raised: Any) -> None:
-        try:
-            await self._limit.__aexit__(*raised)
-        except TimeoutError as error:
-            if not self._limit.expired():
-                raise
-            raise CallTimeoutError(self._seconds, "an answer of Redis") from error
+    @asynccontextmanager
+    async def _in_time(self, given: float | None = None) -> AsyncGenerator[None, None]:
+        """Make what takes longer a CallTimeoutError, and tell of a connection that is not there."""
+        allowed = self._timeout if given is None else given
+        limit = asyncio.timeout(allowed)
+        with telling(_WHAT, self._name):
+            try:
+                async with limit:
+                    yield
+            except TimeoutError as error:
+                if not limit.expired():
+                    raise
+                raise CallTimeoutError(allowed, "an answer of Redis") from error

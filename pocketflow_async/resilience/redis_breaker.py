@@ -17,6 +17,7 @@ from pocketflow_async.clock import Clock
 from pocketflow_async.clock import clock as current_clock
 from pocketflow_async.resilience.breaker_shared import Answer, Question
 from pocketflow_async.resilience.breaker_states import Settings
+from pocketflow_async.resilience.redis_away import Away, lost_connection, words
 from pocketflow_async.resilience.redis_breaker_script import SCRIPTS
 
 logger = logging.getLogger(__name__)
@@ -43,8 +44,9 @@ class RedisBreakerState:
 
     Redis may go away at any time. A question waits *timeout* seconds at most, and after one that
     was in vain nobody asks for *pause* seconds: each process goes on from where all stood, by
-    itself. That is logged once. When Redis is back its state holds again, and what has happened
-    meanwhile counts no more.
+    itself. That is logged once, with the reason. Then one call asks again, and waits a fifth of
+    *timeout* (but a tenth of a second) for the answer, while the others go on. When Redis is back
+    its state holds again, and what has happened meanwhile counts no more.
 
     Args:
         client: A `redis.asyncio` client, for asynchronous calls; or a `redis` client that blocks,
@@ -84,11 +86,10 @@ class RedisBreakerState:
         self.prefix = prefix
         self._client: Callable[[], Any] = (lambda: client) if has_commands else client
         self._timeout = timeout
-        self._pause = pause
         self._connections = connections
         self._clock = clock
         self._lock = threading.Lock()
-        self._away_until: float | None = None
+        self._away = Away(pause)
         self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]
         self._turns = WeakKeyDictionary()
 
@@ -103,7 +104,7 @@ class RedisBreakerState:
     @property
     def is_there(self) -> bool:
         """Whether the last question was answered."""
-        return self._away_until is None
+        return not self._away.is_now
 
     def keys(self, name: str) -> tuple[str, str, str]:
         """Return the keys of a breaker: its state, its window and its probes."""
@@ -115,12 +116,13 @@ class RedisBreakerState:
 
     async def aask(self, question: Question) -> Answer | None:
         """Ask from a task; None: Redis does not answer. May be cancelled."""
-        if self._is_away():
+        allowed = self._away.seconds_to_ask(self._time().monotonic(), self._timeout)
+        if allowed is None:
             return None
-        away_until = self._away_until
+        away_until = self._away.until
         try:
-            async with asyncio.timeout(self._timeout), self._turn():
-                if self._away_until != away_until:  # others have found out meanwhile
+            async with asyncio.timeout(allowed), self._turn():
+                if self._away.until != away_until:  # others have found out meanwhile
                     return None
                 reply = await self._aeval(question)
         except Exception as error:  # noqa: BLE001 (whatever is wrong with Redis: calls go on)
@@ -130,7 +132,7 @@ class RedisBreakerState:
 
     def ask(self, question: Question) -> Answer | None:
         """Ask from a thread, which blocks; None: Redis does not answer."""
-        if self._is_away():
+        if self._away.seconds_to_ask(self._time().monotonic(), self._timeout) is None:
             return None
         try:
             reply = self._eval(question)
@@ -167,37 +169,16 @@ class RedisBreakerState:
                 turn = self._turns[loop] = asyncio.Semaphore(self._connections)
         return turn
 
-    def _is_away(self) -> bool:
-        """Return whether not to ask; of those who come after the pause, one asks first."""
-        until = self._away_until
-        if until is None:
-            return False
-        now = self._time().monotonic()
-        with self._lock:
-            if self._away_until is None:
-                return False
-            # A clock that is behind by more than the pause is another one.
-            if until - self._pause <= now < until:
-                return True
-            self._away_until = now + self._pause
-        return False
-
     def _went(self, error: Exception) -> None:
-        with self._lock:
-            first = self._away_until is None
-            self._away_until = self._time().monotonic() + self._pause
-        if first:  # its text is not for the log: there may be an address in it
+        if self._away.begins(self._time().monotonic()):
             logger.warning(
                 "Redis does not answer (%s): circuit breakers under %r decide for themselves",
-                type(error).__name__,
+                words(lost_connection(error) or error),
                 self.prefix,
             )
 
     def _came(self, reply: Any) -> Answer:
-        with self._lock:
-            back = self._away_until is not None
-            self._away_until = None
-        if back:
+        if self._away.ends():
             logger.warning("Redis answers again: circuit breakers under %r are shared", self.prefix)
         return _answer(reply)
 

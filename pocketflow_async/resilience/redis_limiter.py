@@ -19,6 +19,7 @@ from pocketflow_async.resilience.keys import KeySource
 from pocketflow_async.resilience.limiter import RateLimiter
 from pocketflow_async.resilience.limiting import Admission, Counts, Limiter, LimiterStatistics
 from pocketflow_async.resilience.redis_asking import RedisAsking
+from pocketflow_async.resilience.redis_away import Away, words
 from pocketflow_async.resilience.redis_window import ADMITTED, REFUSED, WAITING, Answer
 from pocketflow_async.resilience.window import Window
 
@@ -65,9 +66,10 @@ class RedisRateLimiter(Limiter):
             decorated, or in a `functools.partial`.
         timeout: Seconds that an asynchronous client may take for an answer. A synchronous one has
             its own, `socket_timeout`.
-        when_away: What becomes of calls while Redis cannot be asked: "raise" its error, which is
+        when_away: What becomes of calls while Redis cannot be asked: "raise" an error, which is
             safe; or "local", to hold each process to the whole limit by itself. Redis is then tried
-            again with the first call after *retry_after* seconds.
+            again after *retry_after* seconds: by one call, which waits a fifth of *timeout* for it
+            (but a tenth of a second), while the others go on.
         retry_after: See *when_away*.
         name: What it is called in Redis, in traces and errors; "limiter" if it is left out.
         clock: What it sleeps by. How it goes has no influence on the limit.
@@ -90,7 +92,7 @@ class RedisRateLimiter(Limiter):
         key: KeySource | None = None,
         timeout: float = 1.0,
         when_away: Literal["raise", "local"] = "raise",
-        retry_after: float = 1.0,
+        retry_after: float = 5.0,
         name: str | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -99,7 +101,8 @@ class RedisRateLimiter(Limiter):
             raise ValueError(f"when_away must be 'raise' or 'local', not {when_away!r:.80}")
         self._window = window = Window(limit, per, burst)
         self._asking = RedisAsking(client, window, prefix, self.name, seconds("timeout", timeout))
-        self._away = _Away(self.name, seconds("retry_after", retry_after))
+        self._timeout = timeout
+        self._away = Away(seconds("retry_after", retry_after))
         self._local: RateLimiter | None = None
         if when_away == "local":
             self._local = RateLimiter.window(
@@ -156,8 +159,9 @@ class RedisRateLimiter(Limiter):
 
         Raises:
             RateLimitExceeded: There is no room in the time that it may wait.
-            CallTimeoutError: Redis has not answered in time.
-            redis.exceptions.RedisError: It could not be asked.
+            RedisUnreachableError: There is no connection to Redis, or it does not take the login.
+            CallTimeoutError: It has not answered in time.
+            redis.exceptions.RedisError: What it says against the question.
         """
         return await self._take(_Claim(key, self.max_wait, self._time()))
 
@@ -197,7 +201,7 @@ class RedisRateLimiter(Limiter):
 
     async def _take(self, claim: _Claim) -> Admission:
         local = self._local
-        if local is not None and self._away.is_now(claim.began):
+        if local is not None and not self._may_ask(claim):
             return await self._by_itself(local, claim)
         try:
             while True:
@@ -210,7 +214,7 @@ class RedisRateLimiter(Limiter):
         except self._errors as error:
             if local is None:
                 raise
-            self._away.begins(claim.clock.monotonic(), error)
+            self._went_away(claim, error)
             return await self._by_itself(local, claim)
         finally:
             if self._ended(claim):
@@ -219,7 +223,7 @@ class RedisRateLimiter(Limiter):
 
     def _take_blocking(self, claim: _Claim) -> Admission:
         local = self._local
-        if local is not None and self._away.is_now(claim.began):
+        if local is not None and not self._may_ask(claim):
             return self._by_itself_blocking(local, claim)
         asking = self._asking
         try:
@@ -232,12 +236,25 @@ class RedisRateLimiter(Limiter):
         except self._errors as error:
             if local is None:
                 raise
-            self._away.begins(claim.clock.monotonic(), error)
+            self._went_away(claim, error)
             return self._by_itself_blocking(local, claim)
         finally:
             if self._ended(claim):
                 with suppress(*self._errors):
                     asking.give_back_blocking(claim.key, claim.ticket, claim.at)
+
+    def _may_ask(self, claim: _Claim) -> bool:
+        """Return whether Redis is asked for *claim*, which is told for how long."""
+        claim.seconds = self._away.seconds_to_ask(claim.began, self._timeout)
+        return claim.seconds is not None
+
+    def _went_away(self, claim: _Claim, error: Exception) -> None:
+        if self._away.begins(claim.clock.monotonic()):
+            logger.warning(
+                "rate limiter %r cannot ask Redis (%s): this process holds to the limit by itself",
+                self.name,
+                words(error.__cause__ or error),
+            )
 
     async def _by_itself(self, local: RateLimiter, claim: _Claim) -> Admission:
         """Go on without Redis; a place in the queue there lapses by itself."""
@@ -264,7 +281,8 @@ class RedisRateLimiter(Limiter):
         return admission
 
     async def _ask(self, claim: _Claim) -> None:
-        claim.last = await self._asking.ask(claim.key, claim.ticket, claim.patience())
+        patience, allowed = claim.patience(), claim.seconds
+        claim.last = await self._asking.ask(claim.key, claim.ticket, patience, allowed)
 
     async def _give_back(self, claim: _Claim) -> None:
         await self._asking.give_back(claim.key, claim.ticket, claim.at)
@@ -273,7 +291,9 @@ class RedisRateLimiter(Limiter):
         """Return the admission, or after how many seconds to ask again."""
         said = claim.last
         assert said is not None
-        self._away.ends()
+        claim.seconds = None
+        if self._away.ends():
+            logger.info("rate limiter %r asks Redis again", self.name)
         if said.state == WAITING:
             with self._lock:
                 self._waiting += not claim.is_queued
@@ -308,7 +328,9 @@ class RedisRateLimiter(Limiter):
 class _Claim:
     """One who asks: for how long, and what was said last."""
 
-    __slots__ = ("began", "clock", "is_queued", "is_settled", "key", "last", "max_wait", "ticket")
+    __slots__ = (
+        "began", "clock", "is_queued", "is_settled", "key", "last", "max_wait", "seconds", "ticket"
+    )  # fmt: skip
 
     def __init__(self, key: Hashable, max_wait: float | None, clock: Clock) -> None:
         self.key = key
@@ -316,6 +338,7 @@ class _Claim:
         self.clock = clock
         self.began = clock.monotonic()
         self.ticket = "" if max_wait == 0 else uuid4().hex
+        self.seconds: float | None = None  # that Redis has for its next answer; None: as usual
         self.last: Answer | None = None
         self.is_queued = False
         self.is_settled = False
@@ -335,46 +358,3 @@ class _Claim:
     def waited(self) -> float:
         """Return the seconds that it has waited; the way to the server aside if it had not to."""
         return self.clock.monotonic() - self.began if self.is_queued else 0.0
-
-
-class _Away:
-    """Whether Redis is away, and when it is asked again.
-
-    Args:
-        name: Of the limiter.
-        retry_after: Seconds.
-    """
-
-    def __init__(self, name: str, retry_after: float) -> None:
-        self._name = name
-        self._retry_after = retry_after
-        self._until: float | None = None
-        self._lock = threading.Lock()
-
-    def is_now(self, now: float) -> bool:
-        """Return whether it need not be asked; of those who come later, one asks at a time."""
-        with self._lock:
-            if self._until is None:
-                return False
-            if now < self._until:
-                return True
-            self._until = now + self._retry_after
-            return False
-
-    def begins(self, now: float, error: Exception) -> None:
-        """Note that it could not be asked."""
-        with self._lock:
-            is_new, self._until = self._until is None, now + self._retry_after
-        if is_new:
-            logger.warning(
-                "rate limiter %r cannot ask Redis (%s): this process holds to the limit by itself",
-                self._name,
-                type(error).__name__,
-            )
-
-    def ends(self) -> None:
-        """Note that it has answered."""
-        with self._lock:
-            was, self._until = self._until, None
-        if was is not None:
-            logger.info("rate limiter %r asks Redis again", self._name)

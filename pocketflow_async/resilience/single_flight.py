@@ -1,4 +1,4 @@
-"""Callers that want the same at the same time: one call for all of them."""
+"""Callers that want the same at the same time: one call per process and event loop."""
 
 from __future__ import annotations
 
@@ -36,12 +36,14 @@ class FlightStatistics(NamedTuple):
 class SingleFlight(Policy):
     """Makes one call for all who ask for the same key while it is under way.
 
+    That is one call per process and event loop: nothing is known here of other processes.
+
     Nothing is kept: who asks after its end gets a new call. All get the same object, and an error
     goes to all of them, each with a copy of its own. A call belongs to all who wait for it: it has
     a task of its own, in the context of who asked first; when a caller is cancelled the others go
     on, and with the last one the call is cancelled and awaited.
 
-    A call belongs to its event loop; another loop has its own. Threads (`call`, `join`) share among
+    Another event loop has a call of its own. Threads (`call`, `join`) share among
     themselves: the first does the work, the others block.
 
         flights = SingleFlight()

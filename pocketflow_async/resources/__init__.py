@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     )
     from pocketflow_async.resources.database_pool import DatabasePool
     from pocketflow_async.resources.errors import (
+        CacheClosedError,
         NoRegistryError,
         ResourceCreationError,
         ResourceError,
@@ -33,7 +34,12 @@ if TYPE_CHECKING:
         message_queue_health_check,
     )
     from pocketflow_async.resources.http import HttpClient
-    from pocketflow_async.resources.http_errors import HttpError, HttpStatusError, HttpTimeoutError
+    from pocketflow_async.resources.http_errors import (
+        HttpConnectionError,
+        HttpError,
+        HttpStatusError,
+        HttpTimeoutError,
+    )
     from pocketflow_async.resources.http_factory import HttpClientFactory
     from pocketflow_async.resources.http_response import HttpResponse
     from pocketflow_async.resources.leases import Lease
@@ -58,6 +64,7 @@ if TYPE_CHECKING:
     from pocketflow_async.resources.uses import using
 
 __all__ = [
+    "CacheClosedError",
     "CacheFactory",
     "ConnectionReleasedError",
     "DatabasePool",
@@ -68,6 +75,7 @@ __all__ = [
     "HealthStatus",
     "HttpClient",
     "HttpClientFactory",
+    "HttpConnectionError",
     "HttpError",
     "HttpResponse",
     "HttpStatusError",
@@ -113,8 +121,8 @@ _MODULES = {
     ),
     "database_pool": "DatabasePool",
     "errors": (
-        "NoRegistryError ResourceCreationError ResourceError ResourceNotFoundError "
-        "ResourceUnavailableError"
+        "CacheClosedError NoRegistryError ResourceCreationError ResourceError "
+        "ResourceNotFoundError ResourceUnavailableError"
     ),
     "factory": "ResourceFactory",
     "health": (
@@ -123,7 +131,7 @@ _MODULES = {
         "message_queue_health_check"
     ),
     "http": "HttpClient",
-    "http_errors": "HttpError HttpStatusError HttpTimeoutError",
+    "http_errors": "HttpConnectionError HttpError HttpStatusError HttpTimeoutError",
     "http_factory": "HttpClientFactory",
     "http_response": "HttpResponse",
     "leases": "Lease",

@@ -6,6 +6,8 @@ import threading
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from pocketflow_async.arguments import seconds
+
 THRESHOLD: Final = 5
 """After how many failures in a row a resource is not tried again at once."""
 
@@ -21,15 +23,20 @@ class CreationBreaker:
     Args:
         threshold: How many failures in a row open it.
         wait: Seconds that it stays open.
+
+    Raises:
+        TypeError: The seconds are no number.
+        ValueError: One of them is out of range.
     """
 
-    def __init__(self, threshold: Any = THRESHOLD, wait: float = WAIT) -> None:
+    def __init__(self, threshold: Any = THRESHOLD, wait: Any = WAIT) -> None:
         if isinstance(threshold, bool) or not isinstance(threshold, int) or threshold < 1:
             raise ValueError(f"circuit_breaker_threshold must be 1 or more, not {threshold!r:.80}")
         self.threshold: int = threshold
-        self.wait = wait
+        self.wait: float = seconds("circuit_breaker_timeout", wait)
         self.failures = 0
         self.last_failure: datetime | None = None
+        self.last_error: Exception | None = None
         self._opened_at: float | None = None
         self._is_probing = False
         self._lock = threading.Lock()
@@ -56,10 +63,11 @@ class CreationBreaker:
             self._is_probing = True
             return None
 
-    def failed(self, now: float) -> None:
-        """Note that an attempt has failed."""
+    def failed(self, now: float, error: Exception | None = None) -> None:
+        """Note that an attempt has failed, and with what."""
         with self._lock:
             self.failures += 1
+            self.last_error = error
             self.last_failure = datetime.now(UTC)
             self._is_probing = False
             if self.failures >= self.threshold:
@@ -70,6 +78,7 @@ class CreationBreaker:
         with self._lock:
             self.failures = 0
             self.last_failure = None
+            self.last_error = None
             self._opened_at = None
             self._is_probing = False
 
@@ -85,4 +94,5 @@ class CreationBreaker:
             "last_failure": self.last_failure,
             "state": self.state,
             "threshold": self.threshold,
+            "timeout": self.wait,
         }

@@ -9,10 +9,12 @@ from pocketflow_async.clock import Clock
 from pocketflow_async.resources import redis_cache
 from pocketflow_async.resources.factory import ResourceFactory, masked
 from pocketflow_async.resources.memory_cache import MemoryCache, MemoryStore
+from pocketflow_async.resources.signatures import check_options, parameters_of
 from pocketflow_async.resources.uses import name_here
 
 _BACKENDS: Final = ("redis", "memory")
 _PORT: Final = 6379
+_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 
 
 class CacheFactory(ResourceFactory[Any]):
@@ -39,7 +41,7 @@ class CacheFactory(ResourceFactory[Any]):
 
     Raises:
         ValueError: There is no such backend, or another argument cannot be.
-        TypeError: "memory" takes no such option.
+        TypeError: The back end takes no such option.
     """
 
     def __init__(
@@ -61,8 +63,14 @@ class CacheFactory(ResourceFactory[Any]):
             raise ValueError(
                 f"Unsupported cache backend: {backend}. There is: {', '.join(_BACKENDS)}"
             )
-        if backend == "memory" and options:
-            raise TypeError(f"a memory cache takes no {', '.join(sorted(options))}")
+        check_options(
+            f"CacheFactory({backend!r})",
+            options,
+            lambda: frozenset() if backend == "memory" else redis_cache.taken(),
+            parameters_of(CacheFactory),
+        )
+        if url is not None and not str(url).startswith(_SCHEMES):
+            raise ValueError("url must begin with redis://, rediss:// or unix://")
         self.backend = backend
         self._max_entries = max_entries
         self._timeout = timeout
@@ -85,7 +93,9 @@ class CacheFactory(ResourceFactory[Any]):
         return redis_cache.open_redis(name, self._redis, self._timeout)
 
     async def close(self, resource: Any) -> None:
-        """Close the cache's connections; what is kept stays."""
+        """Close the cache's connections, for good; what is kept stays."""
+        if not isinstance(resource, MemoryCache):
+            redis_cache.shut(resource)
         await resource.aclose()
 
     async def check(self, resource: Any) -> bool:
@@ -101,6 +111,7 @@ class CacheFactory(ResourceFactory[Any]):
         if isinstance(resource, MemoryCache):
             resource.terminate()
         else:
+            redis_cache.shut(resource)
             redis_cache.let_go(resource)
 
     def get_config(self) -> Mapping[str, Any]:

@@ -10,12 +10,21 @@ from pocketflow_async.resources.database_facts import Where
 from pocketflow_async.resources.database_pool import DatabasePool
 from pocketflow_async.resources.database_urls import parts
 from pocketflow_async.resources.factory import ResourceFactory, masked
-from pocketflow_async.resources.mysql import open_mysql
+from pocketflow_async.resources.mysql import MysqlPool, open_mysql
 from pocketflow_async.resources.postgresql import open_postgresql
-from pocketflow_async.resources.sqlite import open_sqlite
+from pocketflow_async.resources.signatures import (
+    Known,
+    check_options,
+    parameters_of,
+    taken_by,
+)
+from pocketflow_async.resources.sqlite import SqlitePool, open_sqlite
 
 _PORTS: Final[Mapping[str, int | None]] = {"postgresql": 5432, "mysql": 3306, "sqlite": None}
 _USERS: Final[Mapping[str, str | None]] = {"postgresql": "postgres", "mysql": "root"}
+_SQLITE: Final = frozenset({"cached_statements", "check_same_thread", "detect_types", "factory"})
+"""What `sqlite3.connect` takes, which has no signature; those aside that are given to it anyway."""
+
 _SAID: Final = ("dsn", "host", "port", "db", "database", "user", "password", "min_size", "max_size")
 
 
@@ -40,7 +49,7 @@ class DatabasePoolFactory(ResourceFactory[DatabasePool]):
         **options: What `asyncpg.create_pool`, `aiomysql.connect` or `SqlitePool` take besides.
 
     Raises:
-        TypeError: An argument is of a wrong type.
+        TypeError: An argument is of a wrong type, or the driver takes no such option.
         ValueError: There is no such backend, or a value is out of range.
     """
 
@@ -69,6 +78,12 @@ class DatabasePoolFactory(ResourceFactory[DatabasePool]):
         for name in _SAID:
             if name in options:
                 raise TypeError(f"{name} is no option: see host=, database= … and from_url()")
+        check_options(
+            f"DatabasePoolFactory({backend!r})",
+            options,
+            lambda: _taken(backend),
+            parameters_of(DatabasePoolFactory),
+        )
         self._backend = backend
         self._database = _database(database)
         self._where = _where(backend, host, port, self._database, user)
@@ -134,6 +149,16 @@ class DatabasePoolFactory(ResourceFactory[DatabasePool]):
     def terminate(self, resource: DatabasePool) -> None:
         """Cut the connections of the pool, also when its event loop is closed."""
         resource.terminate()
+
+
+def _taken(backend: str) -> Known:
+    """Return the options that the back end takes."""
+    if backend == "postgresql":
+        return taken_by("asyncpg:create_pool", "asyncpg:connect")
+    if backend == "mysql":
+        return taken_by(MysqlPool, "aiomysql:connect", extra="resources")
+    own = taken_by(SqlitePool, "aiosqlite:connect", lambda: None)
+    return None if own is None else own | _SQLITE
 
 
 def _database(database: Any) -> str:

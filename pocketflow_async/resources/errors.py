@@ -2,9 +2,10 @@
 
 ResourceError
 ├── ResourceNotFoundError (LookupError)        nothing can give a resource of that name
-│   └── ResourceUnavailableError               its creation has failed so often that it is put off
+│   └── ResourceUnavailableError (ConnectionError)  it has failed so often that it is put off
 ├── ResourceCreationError (RuntimeError)       a factory could not do its work to the end
-└── NoRegistryError (RuntimeError)             no registry is open here
+├── NoRegistryError (RuntimeError)             no registry is open here
+└── CacheClosedError (RuntimeError)            the cache was closed where it came from
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from difflib import get_close_matches
 from typing import Any
 
 _CREDENTIALS = re.compile(r"(\w://)[^/\s@]*@")
+_SECRETS = re.compile(r"(?i)\b(password|passwd|pwd|token|secret|api_?key)(\s*[=:]\s*)[^\s,;&]+")
 
 
 class ResourceError(Exception):
@@ -26,7 +28,9 @@ class ResourceError(Exception):
 
 
 def _again(cls: type[ResourceError], args: tuple[Any, ...]) -> ResourceError:
-    error = cls.__new__(cls)
+    # By the class that lays the object out, which is not always the first that has a `__new__`.
+    make: Any = OSError.__new__ if issubclass(cls, OSError) else Exception.__new__
+    error: ResourceError = make(cls)
     error.args = args
     return error
 
@@ -50,8 +54,10 @@ class ResourceNotFoundError(ResourceError, LookupError):
         self.name = name
 
 
-class ResourceUnavailableError(ResourceNotFoundError):
+class ResourceUnavailableError(ResourceNotFoundError, ConnectionError):
     """Raised when a resource could not be made so often that it is not tried again yet.
+
+    The last failure is its cause.
 
     Attributes:
         name: What was asked for.
@@ -59,12 +65,17 @@ class ResourceUnavailableError(ResourceNotFoundError):
         failures: How often in a row it could not be made.
     """
 
-    def __init__(self, name: str, retry_after: float, failures: int) -> None:
+    def __init__(
+        self, name: str, retry_after: float, failures: int, last: BaseException | None = None
+    ) -> None:
+        when = f"tried again in {retry_after:.1f} s" if retry_after > 0 else "being tried right now"
+        why = "" if last is None else f", the last time by {in_words(last):.500}"
         ResourceError.__init__(
             self,
             f"Circuit breaker open for resource: {name}. It could not be made {failures} times in "
-            f"a row; it is tried again in {max(retry_after, 0.0):.1f} s",
+            f"a row{why}; it is {when}",
         )
+        self.__cause__ = last
         self.name = name
         self.retry_after = retry_after
         self.failures = failures
@@ -93,7 +104,19 @@ class NoRegistryError(ResourceError, RuntimeError):
         self.name = name
 
 
+class CacheClosedError(ResourceError, RuntimeError):
+    """Raised when a cache is used that was closed where it came from.
+
+    Attributes:
+        name: What it is called.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"cache {name!r} is closed: ask the registry for a new one")
+        self.name = name
+
+
 def in_words(error: BaseException) -> str:
-    """Return *error* by its type and its message, without the credentials of URLs in that."""
-    message = _CREDENTIALS.sub(r"\1***@", str(error))
+    """Return *error* by its type and its message, without credentials that are easily seen."""
+    message = _SECRETS.sub(r"\1\2***", _CREDENTIALS.sub(r"\1***@", str(error)))
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

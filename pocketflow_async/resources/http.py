@@ -14,7 +14,7 @@ from pocketflow_async.resources import http_address
 from pocketflow_async.resources.http_body import NOTHING, body
 from pocketflow_async.resources.http_body import headers as merged
 from pocketflow_async.resources.http_response import HttpCall, HttpResponse, Patience
-from pocketflow_async.resources.http_wire import Reply, Request, Wire
+from pocketflow_async.resources.http_wire import Reply, Request, Wire, place
 from pocketflow_async.resources.outgoing import Outgoing, with_headers, with_trace
 from pocketflow_async.resources.uses import using
 
@@ -24,8 +24,8 @@ _OWN: Final = object()
 class HttpClient:
     """Sends requests; made by `HttpClientFactory`, and used on the event loop it was made on.
 
-    Each request is a step of kind `resource`, if anybody watches. Errors of the connection are the
-    back end's own: `httpx.ConnectError`, `aiohttp.ClientError`.
+    Each request is a step of kind `resource`, if anybody watches. A connection that fails is an
+    `HttpConnectionError`, which is a `ConnectionError` and the back end's own error too.
 
     Args:
         wire: The back end.
@@ -163,17 +163,15 @@ class HttpClient:
     async def _perform(
         self, request: Request, allowed: float | None, whole: list[bool]
     ) -> HttpResponse:
-        place = urlsplit(request.url)
-        path = place.path or "/"
+        host, port = place(request.url)
         facts = {
             "http.request.method": request.method,
-            "server.address": place.hostname,
-            "server.port": place.port or (443 if place.scheme == "https" else 80),
-            "url.path": path,
+            "server.address": host,
+            "server.port": port,
+            "url.path": urlsplit(request.url).path or "/",
         }
         until = None if allowed is None else asyncio.get_running_loop().time() + allowed
-        what = f"{request.method} {path} at {place.hostname}"
-        patience = Patience(allowed, until, what, self._wire.timeout_error)
+        patience = Patience(allowed, until, request.method, request.url, self._wire)
         with using(self.name, request.method.lower(), None, **facts) as told:
             # Inside the step, so that what is called becomes a part of this very request.
             sent = with_headers(self._outgoing, request.headers)

@@ -64,6 +64,11 @@ class AiohttpWire:
         self._response_error: type[Exception] = aiohttp.ClientResponseError
         self.status_error: Any = aiohttp.ClientResponseError
         self.timeout_error: Any = aiohttp.ServerTimeoutError
+        self.lost: tuple[type[Exception], ...] = (
+            aiohttp.ClientConnectionError,
+            aiohttp.ClientPayloadError,
+        )
+        self.unconnected: Any = aiohttp.ClientConnectorError
 
     @classmethod
     async def open(cls, settings: Settings) -> AiohttpWire:
@@ -80,6 +85,11 @@ class AiohttpWire:
     def is_closed(self) -> bool:
         """Whether it can send nothing any more."""
         return bool(self.raw.closed)
+
+    def place(self, error: Exception) -> tuple[str, int] | None:
+        """Return which host and port *error* is about; None: it does not say."""
+        host, port = getattr(error, "host", None), getattr(error, "port", None)
+        return (host, port) if host and port else None
 
     async def send(self, request: Request) -> AiohttpReply:
         """Send *request* and return when the head of the answer is there."""

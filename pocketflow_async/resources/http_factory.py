@@ -12,12 +12,14 @@ from pocketflow_async.resources.http_aiohttp import AiohttpWire
 from pocketflow_async.resources.http_httpx import HttpxWire
 from pocketflow_async.resources.http_wire import Settings
 from pocketflow_async.resources.outgoing import Outgoing, with_trace
+from pocketflow_async.resources.signatures import check_options, parameters_of, taken_by
 from pocketflow_async.resources.uses import name_here
 
 _WIRES: Final[Mapping[str, type[HttpxWire] | type[AiohttpWire]]] = {
     "httpx": HttpxWire,
     "aiohttp": AiohttpWire,
 }
+_SIGNATURES: Final = {"httpx": ("httpx:AsyncClient",), "aiohttp": ("aiohttp:ClientSession",)}
 
 
 class HttpClientFactory(ResourceFactory[HttpClient]):
@@ -40,7 +42,7 @@ class HttpClientFactory(ResourceFactory[HttpClient]):
 
     Raises:
         ValueError: There is no such backend, or another argument cannot be.
-        TypeError: An argument is of a wrong type.
+        TypeError: An argument is of a wrong type, or the back end takes no such option.
     """
 
     def __init__(
@@ -66,6 +68,12 @@ class HttpClientFactory(ResourceFactory[HttpClient]):
             raise ValueError(f"max_connections must be at least 1, not {max_connections!r}")
         http_address.base(base_url)
         seconds(timeout)
+        check_options(
+            f"HttpClientFactory({backend!r})",
+            options,
+            lambda: taken_by(*_SIGNATURES[backend]),
+            parameters_of(HttpClientFactory),
+        )
         self.backend = backend
         self._settings = Settings(verify, max_connections, options)
         self._client = {

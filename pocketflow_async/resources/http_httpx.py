@@ -8,7 +8,7 @@ from typing import Any
 
 from pocketflow_async.needing import need
 from pocketflow_async.resources.http_reclaim import MARK, connections, reclaim, transport_of
-from pocketflow_async.resources.http_wire import Request, Settings
+from pocketflow_async.resources.http_wire import Request, Settings, place
 from pocketflow_async.resources.severing import sever
 
 
@@ -66,6 +66,12 @@ class HttpxWire:
         self._default_auth = httpx.USE_CLIENT_DEFAULT
         self.status_error: Any = httpx.HTTPStatusError
         self.timeout_error: Any = httpx.ReadTimeout
+        self.lost: tuple[type[Exception], ...] = (
+            httpx.NetworkError,
+            httpx.RemoteProtocolError,
+            httpx.ProxyError,
+        )
+        self.unconnected: Any = (httpx.ConnectError, httpx.ProxyError)
 
     @classmethod
     async def open(cls, settings: Settings) -> HttpxWire:
@@ -93,6 +99,11 @@ class HttpxWire:
     def is_closed(self) -> bool:
         """Whether it can send nothing any more."""
         return bool(self.raw.is_closed)
+
+    def place(self, error: Exception) -> tuple[str, int] | None:
+        """Return which host and port *error* is about; None: it does not say."""
+        request = getattr(error, "_request", None)
+        return None if request is None else place(str(request.url))
 
     async def send(self, request: Request) -> HttpxReply:
         """Send *request* and return when the head of the answer is there."""

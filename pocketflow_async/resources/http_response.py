@@ -8,46 +8,74 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, cast
 from urllib.parse import urlsplit
 
-from pocketflow_async.resources.http_errors import HttpStatusError, HttpTimeoutError, kin
-from pocketflow_async.resources.http_wire import Reply, Wire
+from pocketflow_async.resources.http_errors import (
+    HttpConnectionError,
+    HttpStatusError,
+    HttpTimeoutError,
+    is_untrusted,
+    kin,
+    reason,
+)
+from pocketflow_async.resources.http_wire import Reply, Wire, place
 
 _CHARSET: Final = re.compile(r"charset=[\"']?([\w.:+-]+)", re.ASCII | re.IGNORECASE)
 
 
 class Patience(NamedTuple):
-    """How long one request may take, its body included.
+    """How long one request may take, its body included; and what is said when it comes to nothing.
 
     Attributes:
         seconds: What it has; None: any time.
         until: When that is over, by the clock of the event loop.
-        what: What takes so long.
-        error: What says so.
+        method: Of the request.
+        url: Where it goes first.
+        wire: What it goes through.
     """
 
     seconds: float | None
     until: float | None
-    what: str
-    error: Any
+    method: str
+    url: str
+    wire: Wire
 
     async def of(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Await *work* as long as there is time.
 
         Raises:
             HttpTimeoutError: It is over.
+            HttpConnectionError: There is no connection, or none any more.
         """
-        if self.until is None or self.seconds is None:
-            return await work
         limit = asyncio.timeout_at(self.until)
         try:
+            if self.until is None:
+                return await work
             async with limit:
                 return await work
+        except self.wire.lost as error:
+            if isinstance(error, TimeoutError) or is_untrusted(error):
+                raise
+            raise self._lost(error) from error
         except TimeoutError as error:
-            if limit.expired():
-                raise kin(HttpTimeoutError, self.error)(self.what, self.seconds) from error
+            if limit.expired() and self.seconds is not None:
+                late = kin(HttpTimeoutError, self.wire.timeout_error)
+                raise late(self._what(), self.seconds) from error
             raise
+
+    def _what(self) -> str:
+        path = urlsplit(self.url).path or "/"
+        return f"{self.method} {path} at {':'.join(map(str, place(self.url)))}"
+
+    def _lost(self, error: Exception) -> HttpConnectionError:
+        wire = self.wire
+        host, port = wire.place(error) or place(self.url)
+        had_none = isinstance(error, wire.unconnected)
+        cls: Any = kin(HttpConnectionError, cast("Any", type(error)))
+        made: HttpConnectionError = cls(self._what(), host, port, had_none, reason(error))
+        made.__dict__.update(vars(error) | vars(made))
+        return made
 
 
 class HttpResponse:
@@ -112,12 +140,18 @@ class HttpResponse:
         """The server of its address."""
         return urlsplit(self._reply.url).hostname or ""
 
+    @property
+    def place(self) -> str:
+        """The server of its address, with the port."""
+        host, port = place(self._reply.url)
+        return f"{host}:{port}"
+
     async def read(self) -> bytes:
         """Return the body.
 
         Raises:
             HttpTimeoutError: The request has no time left.
-            Exception: The back end's own error when the connection is cut.
+            HttpConnectionError: The connection is cut.
         """
         if self._body is None:
             body: bytes = await self._patience.of(self._reply.read())
@@ -152,6 +186,7 @@ class HttpResponse:
 
         Raises:
             HttpTimeoutError: The request has no time left.
+            HttpConnectionError: The connection is cut.
         """
         if self._body is not None:
             yield self._body

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,18 @@ class Wire(Protocol):
     def timeout_error(self) -> Any:
         """What it raises itself when time is up."""
 
+    @property
+    def lost(self) -> tuple[type[Exception], ...]:
+        """What it raises itself when there is no connection, or none any more; also other errors:
+        timeouts, and certificates that are not trusted."""  # noqa: D205, D209 (one sentence)
+
+    @property
+    def unconnected(self) -> Any:
+        """Those of them that say that there was none at all."""
+
+    def place(self, error: Exception) -> tuple[str, int] | None:
+        """Return which host and port one of them is about; None: it does not say."""
+
     async def send(self, request: Request) -> Reply:
         """Send *request* and return when the head of the answer is there."""
 
@@ -105,3 +118,9 @@ class Wire(Protocol):
 
     def abandon(self) -> None:
         """Cut all connections, as far as they can be found; their event loop is closed."""
+
+
+def place(url: str) -> tuple[str, int]:
+    """Return host and port of an address."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)

@@ -134,7 +134,9 @@ class LoopScope:
             clock = self._rules.time()
             left = made_by.breaker.refuses(clock.monotonic())
             if left is not None:
-                raise ResourceUnavailableError(made_by.name, left, made_by.breaker.failures)
+                breaker = made_by.breaker
+                last = breaker.last_error
+                raise ResourceUnavailableError(made_by.name, left, breaker.failures, last)
 
             async def make(flight: Flight[Entry]) -> Entry:
                 with entered(self._rules.source):
@@ -164,7 +166,7 @@ class LoopScope:
         try:
             resource = await made_by.create()
         except Exception as error:
-            made_by.breaker.failed(now())
+            made_by.breaker.failed(now(), error)
             logger.warning("resource %r could not be made: %s", made_by.name, in_words(error))
             raise
         made_by.breaker.succeeded()

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
 
 from pocketflow_async.clock import Clock
 from pocketflow_async.clock import clock as current_clock
+from pocketflow_async.resources.errors import CacheClosedError
 from pocketflow_async.resources.expiring import Entry, Expiring
 from pocketflow_async.resources.uses import using
 
@@ -260,7 +261,7 @@ class MemoryCache:
 
     def _do(self, work: Callable[[Expiring, float], T]) -> T:
         if self._closed:
-            raise RuntimeError(f"cache {self.name!r} is closed")
+            raise CacheClosedError(self.name)
         store = self._store
         with store.lock:
             return work(store.values, store.now())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Final
 from uuid import uuid4
 
@@ -17,7 +17,14 @@ from pocketflow_async.clock import clock
 from pocketflow_async.resources.outgoing import Outgoing, with_headers, with_trace
 from pocketflow_async.resources.queue_errors import QueueClosedError
 from pocketflow_async.resources.queue_link import Linked, pause_after
-from pocketflow_async.resources.queue_message import Draft, Message, body_of, headers_of, name_of
+from pocketflow_async.resources.queue_message import (
+    Draft,
+    Message,
+    Verdict,
+    body_of,
+    headers_of,
+    name_of,
+)
 from pocketflow_async.resources.queue_source import Messages, Source
 from pocketflow_async.resources.uses import using
 
@@ -170,6 +177,18 @@ class MessageQueue(Linked):
                 told["messaging.message.id"] = message.id
                 told[_SIZE] = len(message.body)
             return message
+
+    def message(
+        self, draft: Draft, settle: Callable[[Verdict], Awaitable[None]], *, redelivered: bool
+    ) -> Message:
+        """Return a message that has come; what is said about it by *settle* is a step."""
+        facts = {**self._facts(draft.queue, "settle"), "messaging.message.id": draft.id}
+
+        async def told(verdict: Verdict) -> None:
+            with using(self.name, verdict, None, **facts):
+                await settle(verdict)
+
+        return Message(draft, told, redelivered=redelivered)
 
     async def _give_back(self, result: Any) -> None:
         if isinstance(result, Message):

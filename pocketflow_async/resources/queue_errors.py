@@ -2,13 +2,15 @@
 
 QueueError
 ├── QueueClosedError (RuntimeError)            the queue was closed here
-├── QueueUnreachableError (ConnectionError)    the broker did not do what it was asked to in time
+├── QueueUnreachableError (ConnectionError)    the broker is not there, or did not answer
 └── StaleMessageError (ConnectionError)        the connection that a message came by is gone
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from pocketflow_async.resources.errors import in_words
 
 
 class QueueError(Exception):
@@ -33,14 +35,23 @@ class QueueClosedError(QueueError, RuntimeError):
 
 
 class QueueUnreachableError(QueueError, ConnectionError):
-    """Raised when a broker has not confirmed something in time, over all reconnections.
+    """Raised when a broker cannot be connected to, or has not confirmed something in time.
 
-    It may have been done all the same. The last error of the connection is the cause.
+    That is at once where the queue is made, and later over all reconnections; then it may have been
+    done all the same. The last error of the connection is the cause.
     """
 
     def __init__(self, name: str, what: str, seconds: float, last: BaseException | None) -> None:
-        why = "" if last is None else f" ({type(last).__name__})"
+        why = "" if last is None else f" ({in_words(last):.300})"
         super().__init__(f"message queue {name!r}: no {what} within {seconds:g} s{why}")
+
+    @classmethod
+    def at(cls, place: str, name: str, error: BaseException) -> QueueUnreachableError:
+        """Return the error about a broker that cannot be connected to."""
+        text = f"message queue {name!r}: cannot connect to {place}: {in_words(error):.300}"
+        made = cls.__new__(cls)
+        made.args = (text,)
+        return made
 
 
 class StaleMessageError(QueueError, ConnectionError):

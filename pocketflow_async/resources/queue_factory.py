@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from pocketflow_async.needing import need
-from pocketflow_async.resources.factory import ResourceFactory, masked
+from pocketflow_async.resources.factory import ResourceFactory, masked, without_credentials
 from pocketflow_async.resources.outgoing import Outgoing, with_trace
 from pocketflow_async.resources.queue import MessageQueue
+from pocketflow_async.resources.queue_errors import QueueUnreachableError
 from pocketflow_async.resources.queue_nats import NatsQueue
 from pocketflow_async.resources.queue_rabbitmq import RabbitQueue
 from pocketflow_async.resources.queue_redis import RedisQueue
+from pocketflow_async.resources.redis_cache import taken
+from pocketflow_async.resources.signatures import Known, check_options, parameters_of, taken_by
 from pocketflow_async.resources.uses import name_here
 
 
@@ -22,13 +25,20 @@ class _Backend(NamedTuple):
     library: str
     extra: str
     user: str  # what the library calls it
+    taken: Callable[[], Known]
     own: tuple[str, ...] = ()  # options that are ours
 
 
+def _of_nats() -> Known:
+    return taken_by("nats:NATS.connect", extra="resources")
+
+
 _BACKENDS: Final = {
-    "redis": _Backend(RedisQueue, 6379, "redis.asyncio", "workflow", "username", ("prefix",)),
-    "rabbitmq": _Backend(RabbitQueue, 5672, "aio_pika", "resources", "login"),
-    "nats": _Backend(NatsQueue, 4222, "nats", "resources", "user", ("keep",)),
+    "redis": _Backend(
+        RedisQueue, 6379, "redis.asyncio", "workflow", "username", taken, ("prefix",)
+    ),
+    "rabbitmq": _Backend(RabbitQueue, 5672, "aio_pika", "resources", "login", lambda: None),
+    "nats": _Backend(NatsQueue, 4222, "nats", "resources", "user", _of_nats, ("keep",)),
 }
 
 
@@ -54,6 +64,7 @@ class MessageQueueFactory(ResourceFactory[MessageQueue]):
             messages are kept at most, a week when left out.
 
     Raises:
+        TypeError: The library takes no such option.
         ValueError: There is no such backend, or a time is not above zero.
     """
 
@@ -86,6 +97,12 @@ class MessageQueueFactory(ResourceFactory[MessageQueue]):
         self._own: dict[str, Any] = {
             name: options.pop(name) for name in chosen.own if name in options
         }
+        check_options(
+            f"MessageQueueFactory({backend!r})",
+            options,
+            chosen.taken,
+            parameters_of(MessageQueueFactory) | {*chosen.own},
+        )
         self._options = {**place, **known, **options}
         self._manner: dict[str, Any] = {
             "outgoing": outgoing,
@@ -98,17 +115,28 @@ class MessageQueueFactory(ResourceFactory[MessageQueue]):
 
         Raises:
             ImportError: The library is not installed; says how it is.
-            Exception: The broker cannot be reached, or does not take us.
+            QueueUnreachableError: The broker cannot be reached; its cause says why.
+            Exception: The broker does not take us.
         """
         chosen, name = _BACKENDS[self.backend], name_here("queue")
         await asyncio.to_thread(need, chosen.library, chosen.extra)
         made = chosen.kind(self._options, **self._own, name=name, **self._manner)
         try:
             await made.ping()
-        except BaseException:
+        except BaseException as error:
             await made.close()
+            is_away = isinstance(error, (*made.lost, TimeoutError))
+            if is_away and not isinstance(error, made.fatal):
+                raise QueueUnreachableError.at(self._place(), name, error) from error
             raise
         return made
+
+    def _place(self) -> str:
+        """Return where the broker is, for people."""
+        url = self._options.get("url")
+        if url is None:
+            return f"{self._options['host']}:{self._options['port']}"
+        return ", ".join(without_credentials(one) for one in str(url).split(","))
 
     async def close(self, resource: MessageQueue) -> None:
         """End all consumers and close the connection."""

@@ -260,7 +260,7 @@ class _Pull(Source):
         facts = raw.metadata
         name = headers.pop(_ID, None) or f"{_token(self._name)}-{facts.sequence.stream}"
         draft = Draft(self._name, raw.data, headers, name)
-        return Message(draft, settle, redelivered=facts.num_delivered > 1)
+        return self._queue.message(draft, settle, redelivered=facts.num_delivered > 1)
 
 
 def _token(name: str) -> str:

@@ -205,7 +205,7 @@ class _Channel(Source):
         headers = {str(name): _text(value) for name, value in incoming.headers.items()}
         name = incoming.message_id or str(incoming.delivery_tag)
         draft = Draft(self._name, incoming.body, headers, name)
-        message = Message(draft, settle, redelivered=bool(incoming.redelivered))
+        message = self._queue.message(draft, settle, redelivered=bool(incoming.redelivered))
         return message
 
     async def _settled(self) -> None:

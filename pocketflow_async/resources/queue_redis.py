@@ -232,4 +232,4 @@ class _Stream(Source):
         name = fields.get(b"id", entry).decode()
         headers = json.loads(fields.get(b"headers", b"{}"))
         draft = Draft(self._name, fields.get(b"body", b""), headers, name)
-        return Message(draft, settle, redelivered=redelivered)
+        return self._queue.message(draft, settle, redelivered=redelivered)

@@ -10,7 +10,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from pocketflow_async.needing import need
+from pocketflow_async.resources.errors import CacheClosedError
 from pocketflow_async.resources.severing import sever
+from pocketflow_async.resources.signatures import Known, taken_by
 from pocketflow_async.resources.uses import using
 
 if TYPE_CHECKING:
@@ -67,6 +69,29 @@ async def prepared() -> None:
     await asyncio.to_thread(need, "redis.asyncio", "workflow")
 
 
+def taken() -> Known:
+    """Return the options that a client takes, with a URL or without."""
+    where = "redis.asyncio.connection:"
+    passing = ("ConnectionPool", "SSLConnection", "Connection", "UnixDomainSocketConnection")
+    inner = (f"{where}{name}" for name in (*passing, "AbstractConnection"))
+    return taken_by("redis.asyncio:Redis", *inner)
+
+
+def shut(client: Any) -> None:
+    """Have *client* refuse all further use, where redis would connect again in silence.
+
+    A pool that it was given, and that is not its own, is left as it is.
+    """
+    name = client.resource_name
+    client.is_shut = True
+
+    async def refuse(*_: Any, **__: Any) -> Any:
+        raise CacheClosedError(name)
+
+    if client.auto_close_connection_pool:  # pipelines and subscriptions go past the client
+        client.connection_pool.get_connection = refuse
+
+
 def let_go(client: Any) -> None:
     """Cut the connections of *client*, whose event loop is closed."""
     pool = client.connection_pool
@@ -108,6 +133,11 @@ def _retry() -> Any:
     return Retry(ExponentialWithJitterBackoff(**_PAUSES), _TRIES)
 
 
+def _check_open(client: Any) -> None:
+    if client.is_shut:
+        raise CacheClosedError(client.resource_name)
+
+
 @cache
 def _client() -> Any:
     need("redis.asyncio", "workflow")
@@ -139,6 +169,7 @@ def _client() -> Any:
 
         resource_name = "cache"
         seconds: float | None = None
+        is_shut = False
 
         def __repr__(self) -> str:
             place = self.connection_pool.connection_kwargs
@@ -146,6 +177,7 @@ def _client() -> Any:
             return f"<Redis {self.resource_name} at {where}>"
 
         async def execute_command(self, *args: Any, **options: Any) -> Any:
+            _check_open(self)
             command = str(args[0])
             word = command.lower().replace(" ", "_")
             shown = {"key": args[1]} if word in _KEYED and len(args) > 1 else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pocketflow_async.resources.breaker import THRESHOLD, CreationBreaker
+from pocketflow_async.resources.breaker import THRESHOLD, WAIT, CreationBreaker
 from pocketflow_async.resources.errors import ResourceCreationError
 from pocketflow_async.resources.factory import ResourceFactory, as_factory, awaited
 from pocketflow_async.resources.health import HealthCheck, HealthStatus, asked
@@ -21,11 +21,11 @@ class Registration:
         health_check: Says whether it is well; None: the factory does.
         cleanup_handler: Closes it; None: the factory does.
         metadata: What else is known; `circuit_breaker_threshold` is how many failures in a row put
-            off the next attempt.
+            off the next attempt, `circuit_breaker_timeout` for how many seconds.
 
     Raises:
         TypeError: One of them is of a wrong type.
-        ValueError: The name is empty, or the threshold is none.
+        ValueError: The name is empty, or the threshold or timeout is none.
     """
 
     def __init__(
@@ -51,7 +51,10 @@ class Registration:
         self.name = name
         self.metadata = dict(metadata or {})
         self.factory = as_factory(factory)
-        self.breaker = CreationBreaker(self.metadata.get("circuit_breaker_threshold", THRESHOLD))
+        self.breaker = CreationBreaker(
+            self.metadata.get("circuit_breaker_threshold", THRESHOLD),
+            self.metadata.get("circuit_breaker_timeout", WAIT),
+        )
         self._handler = cleanup_handler
         self._check = health_check
         if health_check is None and type(self.factory).check is not ResourceFactory.check:
@@ -63,15 +66,25 @@ class Registration:
 
         Raises:
             ResourceCreationError: The factory returned nothing.
-            Exception: Whatever it raises.
+            Exception: Whatever it raises, with a note of what was being made.
         """
-        with naming(self.name):
-            resource = await awaited(self.factory.create())
+        try:
+            with naming(self.name):
+                resource = await awaited(self.factory.create())
+        except Exception as error:
+            self._sign(error)
+            raise
         if resource is None:
             raise ResourceCreationError(
                 self.name, "its factory returned None; it must return what it makes"
             )
         return resource
+
+    def _sign(self, error: Exception) -> None:
+        """Say on *error*, once, what was being made; it may be the same one each time."""
+        note = f"while making resource {self.name!r}"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
 
     async def check(self, resource: Any) -> HealthStatus:
         """Return whether *resource* is well."""

@@ -39,8 +39,8 @@ class ResourceRegistry:
     who ask for it, while the others wait for the answer; if it is not well, a new one is made, and
     the old one is closed when the last lease of it has been given back.
 
-    When a resource could not be made five times in a row (`circuit_breaker_threshold` of its
-    metadata says otherwise), it is tried again after 30 seconds, once.
+    When a resource could not be made five times in a row, it is tried again after 30 seconds, once;
+    `circuit_breaker_threshold` and `circuit_breaker_timeout` of its metadata say otherwise.
 
     Args:
         enable_metrics: Whether `get_metrics` has figures.
@@ -98,11 +98,12 @@ class ResourceRegistry:
             cleanup_handler: Closes it: a function of it, which may be asynchronous; the factory's
                 `close` when left out, which calls `aclose`, `close`, `cleanup` or `disconnect`.
             metadata: What else is known of it; `circuit_breaker_threshold` (5) is how many failures
-                in a row put off the next attempt.
+                in a row put off the next attempt, `circuit_breaker_timeout` (30) for how many
+                seconds.
 
         Raises:
             TypeError: One of them is of a wrong type.
-            ValueError: The name is empty, or the threshold is out of range.
+            ValueError: The name is empty, or the threshold or timeout is out of range.
         """
         new = Registration(name, factory, health_check, cleanup_handler, metadata)
         again = name in self._registered
@@ -134,7 +135,7 @@ class ResourceRegistry:
         Raises:
             ResourceNotFoundError: Nothing makes it, or it has failed too often.
             ResourceCreationError: The factory returned nothing, or its work was cancelled.
-            Exception: What its factory raises.
+            Exception: What its factory raises, with the note "while making resource …".
         """
         return (await self._find(name))[1].resource
 
@@ -182,7 +183,8 @@ class ResourceRegistry:
 
         Of each resource: `created`, `accessed`, `health_failures`, `recreations`, `closed`,
         `close_failures`, `leases` (how many are in use now), and `circuit_breaker`, a dict of
-        `state` ("closed", "open", "half_open"), `failures`, `last_failure` and `threshold`.
+        `state` ("closed", "open", "half_open"), `failures`, `last_failure`, `threshold` and
+        `timeout`.
         Without metrics the answer is empty.
         """
         if not self._has_metrics:

@@ -68,7 +68,7 @@ class Word(str, enum.Enum):  # noqa: UP042
         (frozenset("ab"), frozenset("ba")),
         (2.0, 2),
     ],
-    ids=repr,
+    ids=lambda one: "frozenset" if isinstance(one, frozenset) else repr(one),
 )
 def test_any_hashable_action_routes_by_equality(kind, key, action):
     """Actions given to `next` may be any hashable; they are found the way a dict finds keys."""

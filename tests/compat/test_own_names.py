@@ -20,7 +20,7 @@ OPTIONS = [
     "max_steps",
     "options",
 ]
-METHODS = ["validate", "to_mermaid"]
+METHODS = ["validate", "to_mermaid", "resume"]
 
 
 # What PocketFlow's own classes have: these names have always been taken.

@@ -697,6 +697,7 @@ def test_it_may_be_one_of_several(call, clock):
         ({"on_event": 7}, TypeError, "listener"),
         ({"on_event": [Service().acall]}, TypeError, "listener"),
         ({"shared": object()}, ValueError, "name"),
+        ({"name": "x", "shared": object()}, TypeError, "shared must be a RedisBreakerState"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused(options, error, text):

@@ -275,16 +275,70 @@ def test_what_cannot_be_is_refused(options, error):
         Hedge(**options)
 
 
+def facts_of(told, name):
+    """Return the facts of the steps of that name, in the order in which they began."""
+    return [step.facts for step in told if step.name == name]
+
+
+def tried(number, won):
+    return {"flow.policy": "hedge", "flow.hedge.try": number, "flow.hedge.won": won}
+
+
 def test_who_watches_is_told_of_the_tries(clock):
-    """How many there were, and which was the answer."""
+    """How many there were, which was the answer, and of each try whether it has won."""
     told = []
     with observing(told.append):
         timed(clock, Hedge(after=1, name="twice"), Tries(9, 1))
         timed(clock, Hedge(after=1), Tries((0, ValueError())))
-    assert told[0].name == "twice"
-    assert told[0].facts == {
-        "flow.policy": "hedge",
-        "flow.hedge.tries": 2,
-        "flow.hedge.winner": 2,
-    }
-    assert told[1].facts == {"flow.policy": "hedge", "flow.hedge.tries": 1}
+    facts = {"flow.policy": "hedge", "flow.hedge.tries": 2, "flow.hedge.winner": 2}
+    assert facts_of(told, "twice") == [facts]
+    assert facts_of(told, "twice.try") == [tried(1, False), tried(2, True)]
+    assert facts_of(told, "hedge") == [{"flow.policy": "hedge", "flow.hedge.tries": 1}]
+    assert facts_of(told, "hedge.try") == [tried(1, False)]
+
+
+def test_of_two_that_end_at_once_one_has_won(clock):
+    """The one whose answer it is, as the facts of the call say."""
+    told = []
+    with observing(told.append):
+        timed(clock, Hedge(after=1, name="twice"), Tries(2, 1))
+    (call,) = facts_of(told, "twice")
+    won = [facts["flow.hedge.won"] for facts in facts_of(told, "twice.try")]
+    assert won == [number == call["flow.hedge.winner"] for number in (1, 2)]
+
+
+def test_tries_in_threads_are_told_too():
+    """Each in its own thread; the loser says so when it has come to its end."""
+    told, gate, ended = [], threading.Event(), threading.Semaphore(0)
+    numbers = iter([1, 2])
+
+    def call():
+        number = next(numbers)
+        if number == 1:
+            gate.wait(10)
+        return number
+
+    class Watching:
+        def __call__(self, step):
+            told.append(step)
+            return self
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            ended.release()
+
+    with observing(Watching()):
+        assert Hedge(after=0.0, name="twice").call(call) == 2
+    gate.set()
+    assert all(ended.acquire(timeout=10) for _ in range(3))
+    assert facts_of(told, "twice.try") == [tried(1, False), tried(2, True)]
+
+
+def test_one_that_is_not_hedged_is_no_try(clock):
+    """While too little is known there is the call itself, and nothing around it."""
+    told = []
+    with observing(told.append):
+        timed(clock, Hedge(), Tries(1))
+    assert [step.name for step in told] == ["hedge"]

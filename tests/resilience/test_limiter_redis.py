@@ -17,7 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocketflow_async.clock import Clock
-from pocketflow_async.resilience import RateLimitExceeded, RedisRateLimiter, Window
+from pocketflow_async.resilience import (
+    RateLimitExceeded,
+    RedisRateLimiter,
+    RedisUnreachableError,
+    Window,
+)
 from pocketflow_async.resilience.redis_window import SCRIPT, answer, micros
 from tests.resilience import redis_limiter_kit
 from tests.resilience.redis_limiter_kit import fullest, has_loaded, limiter_at, noting, until
@@ -296,16 +301,16 @@ async def test_a_server_that_has_forgotten_the_script_gets_it_again(own_redis):
 
 
 async def test_redis_stopped_and_started_again(own_redis):
-    """Who waits gets the client's error, so does who comes; after a restart the count stands."""
+    """Who waits is told that Redis is away, so is who comes; after a restart the count stands."""
     async with limiter_at(own_redis.url, "stopped", 2, 60.0) as limiter:
         await limiter.take()
         await limiter.take()
         waiting = asyncio.create_task(limiter.take())
         await until(lambda: limiter.waiting)
         own_redis.kill()
-        with pytest.raises(redis.exceptions.ConnectionError):
+        with pytest.raises(RedisUnreachableError):
             await waiting
-        with pytest.raises(redis.exceptions.ConnectionError):
+        with pytest.raises(RedisUnreachableError):
             await limiter.take()
         assert limiter.waiting == 0
         own_redis.start()
@@ -335,11 +340,10 @@ async def test_without_redis_each_process_may_hold_to_the_limit_by_itself(own_re
         clock.offset += 5.0
         assert await limiter.take() == (1, 2, 0)  # that of before and this one
     said = [record.getMessage() for record in caplog.records]
-    assert said == [
-        "rate limiter 'limiter' cannot ask Redis (ConnectionError): "
-        "this process holds to the limit by itself",
-        "rate limiter 'limiter' asks Redis again",
-    ]
+    assert len(said) == 2
+    assert said[0].startswith("rate limiter 'limiter' cannot ask Redis (ConnectionError")
+    assert said[0].endswith("): this process holds to the limit by itself")
+    assert said[1] == "rate limiter 'limiter' asks Redis again"
     assert limiter.statistics()[:3] == (4, 3, 0)
 
 

@@ -11,9 +11,11 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
+import redis.asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pocketflow_async.resources import CacheClosedError, ResourceRegistry
 from pocketflow_async.resources.cache import CacheFactory
 from pocketflow_async.resources.expiring import Entry, Expiring
 from tests.resources.proxy_kit import way_to
@@ -365,7 +367,7 @@ def test_what_a_cache_cannot_be():
     """Unknown back ends and options are refused when the factory is made."""
     with pytest.raises(ValueError, match="Unsupported cache backend: memcached"):
         CacheFactory("memcached")
-    with pytest.raises(TypeError, match="takes no prefix"):
+    with pytest.raises(TypeError, match="takes no option 'prefix'"):
         CacheFactory("memory", prefix="x")
     for wrong in (0, -1, True, 1.5):
         with pytest.raises(ValueError, match="max_entries"):
@@ -382,3 +384,52 @@ async def test_no_secret_is_shown():
     assert factory.get_config()["host"] == "localhost"
     assert CacheFactory("memory").get_config() == {"backend": "memory", "max_entries": 10_000}
     await client.aclose()
+
+
+@pytest.mark.parametrize("backend", ["redis", "memory"])
+async def test_a_cache_that_its_registry_has_closed_is_used_no_more(backend, redis_url):
+    """Who has kept it is told so; it does not connect again, in whatever way it is used."""
+    options = {"url": redis_url} if backend == "redis" else {}
+    async with ResourceRegistry() as registry:
+        registry.register_factory("cache", CacheFactory(backend, **options))
+        cache = await registry.get_resource("cache")
+        await cache.get("nothing")
+        kept = []
+        if backend == "redis":
+            listening = cache.pubsub()
+            kept += [cache.pipeline().get("nothing").execute]
+            kept += [lambda: listening.subscribe("nothing")]
+        await registry.cleanup()
+        for use in (lambda: cache.get("nothing"), cache.ping, *kept):
+            with pytest.raises(CacheClosedError, match="cache 'cache' is closed: ask the registry"):
+                await use()
+        assert await (await registry.get_resource("cache")).ping()
+    if backend == "redis":
+        pool = cache.connection_pool
+        assert not any(one.is_connected for one in pool._available_connections)
+        assert not pool._in_use_connections
+
+
+async def test_a_pool_of_ones_own_is_left_as_it_is(redis_url):
+    """A client that was given it refuses; the pool goes on for others."""
+    pool = redis.asyncio.ConnectionPool.from_url(redis_url)
+    factory = CacheFactory("redis", connection_pool=pool)
+    cache = await factory.create()
+    await cache.ping()
+    await factory.close(cache)
+
+    with pytest.raises(CacheClosedError):
+        await cache.get("nothing")
+    async with redis.asyncio.Redis(connection_pool=pool) as other:
+        assert await other.ping()
+    await pool.disconnect()
+
+
+async def test_a_client_of_redis_that_is_closed_by_hand_may_go_on(redis_url):
+    """As redis has it: `async with cache` in one place does not take it from the others."""
+    factory = CacheFactory("redis", url=redis_url)
+    cache = await factory.create()
+    async with cache:
+        await cache.ping()
+    assert await cache.ping()
+    await factory.close(cache)

@@ -86,7 +86,7 @@ def test_no_secret_is_shown():
         ssl=object(),
         server_settings={"application_name": "app", "my.secret_key": SECRET},
         command_timeout=5,
-        init_auth_token=SECRET,
+        krbsrvname=SECRET.encode(),
     )
     config = factory.get_config()
     for text in (repr(factory), str(factory), str(config)):

@@ -11,9 +11,15 @@ import weakref
 import pytest
 
 from pocketflow_async.needing import need
-from pocketflow_async.resources.http_errors import HttpStatusError, HttpTimeoutError
+from pocketflow_async.resilience import Retry, is_transient
+from pocketflow_async.resources.http_errors import (
+    HttpConnectionError,
+    HttpError,
+    HttpStatusError,
+    HttpTimeoutError,
+)
 from pocketflow_async.resources.http_factory import HttpClientFactory
-from tests.resources.http_kit import Answer, CutError, echo, serving
+from tests.resources.http_kit import Answer, CutError, echo, serving, untrusted
 from tests.service_kit import free_port
 
 BACKENDS = ["httpx", "aiohttp"]
@@ -195,7 +201,7 @@ async def test_time_is_counted_over_all_of_a_request(make):
         return Answer(200, b"x", gate=never)
 
     async with serving(handler) as server, make(server.url, timeout=0.05) as client:
-        with pytest.raises(HttpTimeoutError, match=r"GET /head at 127.0.0.1 took longer") as head:
+        with pytest.raises(HttpTimeoutError, match=r"GET /head at 127.0.0.1:\d+ took") as head:
             await client.get("/head?key=hidden")
         with pytest.raises(TimeoutError):
             await client.get("/body")
@@ -283,7 +289,7 @@ async def test_a_status_that_says_it_failed(make, backend):
             response.raise_for_status()
     error = caught.value
     assert isinstance(error, HttpStatusError)
-    assert str(error) == "GET /limited at 127.0.0.1: 429 Word"
+    assert str(error) == f"GET /limited at 127.0.0.1:{server.port}: 429 Word"
     assert (error.status, error.status_code, error.retry_after) == (429, 429, 7.0)
     assert error.response.headers["retry-after"] == "7"
     assert await error.response.json() == {"error": "slow"}
@@ -322,7 +328,7 @@ async def test_a_server_that_limits_is_obeyed(make):
 
 
 async def test_connections_that_are_cut(make, backend):
-    """In the head, in the body, and before an answer: the back end's error; life goes on."""
+    """In the head, in the body, before an answer: the back end's error and ours; life goes on."""
     httpx, aiohttp = need("httpx", "workflow"), need("aiohttp", "resources")
     theirs = {"httpx": httpx.TransportError, "aiohttp": aiohttp.ClientError}[backend]
 
@@ -338,24 +344,86 @@ async def test_connections_that_are_cut(make, backend):
 
     async with serving(handler) as server, make(server.url) as client:
         for path in ("/cut", "/half", "/noise"):
-            with pytest.raises(theirs):
+            with pytest.raises(theirs) as caught:
                 await client.get(path)
+            assert isinstance(caught.value, HttpConnectionError) or path == "/noise"
             async with client.get("/ok") as response:
                 assert await response.text() == "fine"
         async with client.get("/half") as response:
-            with pytest.raises(theirs):
+            with pytest.raises(theirs) as caught:
                 await response.json()
+            assert isinstance(caught.value, HttpConnectionError)
 
 
 async def test_nobody_answers(make, backend):
-    """A closed port and a name that does not exist: the back end's own errors."""
+    """A closed port and a name that does not exist: ours, Python's and the back end's own error."""
     httpx, aiohttp = need("httpx", "workflow"), need("aiohttp", "resources")
     theirs = {"httpx": httpx.ConnectError, "aiohttp": aiohttp.ClientConnectorError}[backend]
+    port = free_port()
 
+    async with make(headers={"X-Key": "hidden"}) as client:
+        for host, number in (("127.0.0.1", port), (NOWHERE, 80)):
+            with pytest.raises(theirs) as caught:
+                await client.get(f"http://{host}:{number}/users?key=hidden")
+            error = caught.value
+            assert isinstance(error, HttpConnectionError)
+            assert isinstance(error, HttpError)
+            assert isinstance(error, ConnectionError)
+            assert isinstance(error.__cause__, theirs)
+            assert (error.host, error.port) == (host, number)
+            begins = f"GET /users at {host}:{number}: no connection to {host}:{number}: "
+            assert str(error).startswith(begins)
+            assert len(str(error)) > len(begins)
+            assert "hidden" not in str(error) + repr(error)
+            assert is_transient(error)
+
+
+async def test_a_refused_connection_says_so(make):
+    """In the words of the system, whatever the back end calls it; a Retry goes by its class."""
+    policy = Retry(3, base=0.0, on=ConnectionError)
+    async with make(f"http://127.0.0.1:{free_port()}") as client:
+        with pytest.raises(ConnectionError, match="Connection refused") as caught:
+            await policy.acall(lambda: client.get("/"))
+    assert caught.value.__notes__ == ["after 3 attempts"]
+
+
+async def test_a_refused_connection_after_a_redirect_names_the_other_server(make):
+    """The request is named by where it went first."""
+    gone = free_port()
+
+    async def handler(asked):
+        return Answer(302, b"", {"Location": f"http://127.0.0.1:{gone}/there"})
+
+    async with serving(handler) as server, make(server.url) as client:
+        with pytest.raises(HttpConnectionError) as caught:
+            await client.get("/here")
+    place = f"GET /here at 127.0.0.1:{server.port}: no connection to 127.0.0.1:{gone}: "
+    assert str(caught.value).startswith(place)
+    assert caught.value.port == gone
+
+
+async def test_connection_errors_can_be_copied_and_sent(make):
+    """Into another process, which may have no back end: host and port come along."""
     async with make() as client:
-        for url in (f"http://127.0.0.1:{free_port()}/", f"http://{NOWHERE}/"):
-            with pytest.raises(theirs):
-                await client.get(url)
+        with pytest.raises(HttpConnectionError) as caught:
+            await client.get(f"http://127.0.0.1:{free_port()}/")
+    for again in (copy.copy(caught.value), pickle.loads(pickle.dumps(caught.value))):
+        assert isinstance(again, HttpConnectionError)
+        assert isinstance(again, ConnectionError)
+        assert str(again) == str(caught.value)
+        assert (again.host, again.port) == (caught.value.host, caught.value.port)
+
+
+async def test_a_server_that_is_not_trusted(make, backend, tmp_path):
+    """A wrong certificate comes as the back end tells it, since no further try helps."""
+    httpx, aiohttp = need("httpx", "workflow"), need("aiohttp", "resources")
+    theirs = {"httpx": httpx.ConnectError, "aiohttp": aiohttp.ClientConnectorCertificateError}
+
+    async with untrusted(tmp_path) as port, make() as client:
+        with pytest.raises(theirs[backend]) as caught:
+            await client.get(f"https://127.0.0.1:{port}/")
+    assert not isinstance(caught.value, HttpError)
+    assert not is_transient(caught.value)
 
 
 async def test_redirects(make):

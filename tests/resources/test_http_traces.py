@@ -236,3 +236,38 @@ async def test_messages_are_steps_and_take_the_trace_along(backend, request, uni
     assert PARENT.fullmatch(received[0].headers["traceparent"])[2] == publish.span.span_id
     assert received[0].headers["X"] == "1"
     assert "hidden" not in traces.tree(contents=True)
+
+
+@pytest.mark.parametrize("backend", list(URLS))
+async def test_settling_is_a_step(backend, request, unique):
+    """ack, nack and drop, each with the id of its message; once for one that is settled."""
+    broker = Broker(backend, request.getfixturevalue(URLS[backend]), unique)
+    queue = await made(MessageQueueFactory(backend, url=broker.url), "jobs")
+    verdicts = ["nack", "drop", "ack"]
+    ids = []
+
+    async def work():
+        for number in range(2):
+            await queue.publish(unique, str(number))
+        async for message in queue.consume(unique, idle=5):
+            ids.append(message.id)
+            verdict = verdicts.pop(0)
+            await (message.ack() if verdict == "ack" else message.nack(requeue=verdict == "nack"))
+            await message.ack()
+            if not verdicts:
+                return
+
+    async with queue:
+        traces = await traced(work)
+    await broker.close()
+    settled = [span for span in uses(traces) if span.name.split(".")[1] in ("ack", "nack", "drop")]
+    assert [span.name for span in settled] == ["jobs.nack", "jobs.drop", "jobs.ack"]
+    for span, message_id in zip(settled, ids, strict=True):
+        facts = {
+            "flow.resource": "jobs",
+            "messaging.system": backend,
+            "messaging.destination.name": unique,
+            "messaging.operation.type": "settle",
+            "messaging.message.id": message_id,
+        }
+        assert facts.items() <= span.attributes.items()

@@ -319,11 +319,22 @@ async def test_a_slow_close_is_bounded(broker):
 
 @pytest.mark.parametrize("backend", list(URLS))
 async def test_nobody_there(backend):
-    """A closed port and an unknown name are errors of the library, with no secret in them."""
-    for host, port in (("127.0.0.1", free_port()), ("no-such-host.invalid", None)):
-        factory = MessageQueueFactory(backend, host, port, "me", "hidden", timeout=5.0)
-        with pytest.raises(Exception) as caught:
+    """A closed port and an unknown name: one error for all, with place and cause, no secret."""
+    port = free_port()
+    scheme = {"redis": "redis", "rabbitmq": "amqp", "nats": "nats"}[backend]
+    for place, options in (
+        (f"127.0.0.1:{port}", {"host": "127.0.0.1", "port": port}),
+        (f"127.0.0.1:{port}", {"url": f"{scheme}://me:hidden@127.0.0.1:{port}"}),
+        ("no-such-host.invalid", {"host": "no-such-host.invalid"}),
+    ):
+        who = {} if "url" in options else {"username": "me", "password": "hidden"}
+        factory = MessageQueueFactory(backend, **options, **who, timeout=5.0)
+        with pytest.raises(QueueUnreachableError, match="cannot connect to") as caught:
             await factory.create()
+        assert isinstance(caught.value, ConnectionError)
+        assert place in str(caught.value)
+        assert caught.value.__cause__ is not None
+        assert "hidden" not in str(caught.value)
         chain, error = [], caught.value
         while error is not None:
             chain.append(repr(error))

@@ -106,7 +106,8 @@ def test_errors_travel():
 @pytest.mark.parametrize("backend", list(URLS))
 def test_no_secret_is_shown(backend):
     """Neither in the configuration nor in the repr."""
-    factory = MessageQueueFactory(backend, "h", None, "me", "hidden", token="hidden")
+    option = "ssl_password" if backend == "redis" else "token"
+    factory = MessageQueueFactory(backend, "h", None, "me", "hidden", **{option: "hidden"})
     by_url = MessageQueueFactory(backend, url="x://me:hidden@h:1/")
     assert "hidden" not in repr([factory, factory.get_config(), by_url, by_url.get_config()])
     assert factory.get_config()["port"] == {"redis": 6379, "rabbitmq": 5672, "nats": 4222}[backend]

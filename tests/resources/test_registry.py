@@ -519,6 +519,7 @@ async def test_the_figures_of_a_registry(registry):
             "last_failure": None,
             "state": "closed",
             "threshold": 5,
+            "timeout": 30.0,
         },
     }
     assert figures["y"]["created"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from pocketflow_async.resources import (
     ResourceNotFoundError,
     ResourceRegistry,
     ResourceUnavailableError,
+    get_resource,
 )
 from pocketflow_async.resources.breaker import CreationBreaker
 from tests.resources.registry_kit import Making
@@ -160,6 +162,122 @@ def test_the_clock_of_a_registry_may_be_its_own():
             return refused + await asked(registry)
 
     assert asyncio.run(main()) == [ResourceUnavailableError, None]
+
+
+def test_the_pause_is_in_the_metadata():
+    """It is what `circuit_breaker_timeout` says, in seconds; the metrics tell it."""
+    clock, making = FakeClock(), failing(2)
+    metadata = {"circuit_breaker_threshold": 1, "circuit_breaker_timeout": 2.5}
+
+    async def main():
+        async with ResourceRegistry() as registry:
+            registry.register_factory("x", making, metadata=metadata)
+            kinds = await asked(registry, 2)
+            await asyncio.sleep(2.4)
+            kinds += await asked(registry)
+            await asyncio.sleep(0.1)
+            kinds += await asked(registry)
+            return kinds, registry.get_metrics()["resources"]["x"]["circuit_breaker"]["timeout"]
+
+    refused = ResourceUnavailableError
+    kinds, timeout = clock.run(main())
+
+    assert kinds == [ConnectionRefusedError, refused, refused, ConnectionRefusedError]
+    assert timeout == 2.5
+
+
+@pytest.mark.parametrize("pause", [0, -1, float("inf"), float("nan"), "30", None, True])
+def test_a_pause_that_is_none_is_refused(pause):
+    """When the factory is registered; the name and the value are in the error."""
+    with pytest.raises((TypeError, ValueError), match="circuit_breaker_timeout must be"):
+        ResourceRegistry().register_factory("x", dict, metadata={"circuit_breaker_timeout": pause})
+
+
+def test_the_refusal_tells_of_the_last_failure():
+    """It is its cause, its words are in the text without secrets, and so are the seconds left."""
+    clock = FakeClock()
+    last = OSError("no route to redis://me:hidden@cache:6379/0, password=hidden")
+    making = Making("x", errors=[ValueError("first"), last])
+
+    async def main():
+        async with ResourceRegistry() as registry:
+            registry.register_factory("x", making, metadata={"circuit_breaker_threshold": 2})
+            await asked(registry, 2)
+            await asyncio.sleep(10)
+            with pytest.raises(ConnectionError) as caught:
+                await registry.get_resource("x")
+            return caught.value
+
+    error = clock.run(main())
+
+    assert isinstance(error, ResourceUnavailableError)
+    assert error.__cause__ is last
+    assert "OSError: no route to redis://***@cache:6379/0" in str(error)
+    assert "tried again in 20.0 s" in str(error)
+    assert "hidden" not in str(error)
+
+
+def test_the_refusal_while_a_probe_is_made_says_so():
+    """There are no seconds left then."""
+    clock, making = FakeClock(), failing(1)
+
+    async def main():
+        async with ResourceRegistry() as registry:
+            registry.register_factory("x", making, metadata={"circuit_breaker_threshold": 1})
+            await asked(registry)
+            await asyncio.sleep(31)
+            made_by = registry._registered["x"]
+            assert made_by.breaker.refuses(clock.monotonic()) is None
+            with pytest.raises(ResourceUnavailableError, match="it is being tried right now"):
+                await registry.get_resource("x")
+
+    clock.run(main())
+
+
+def test_the_refusal_can_be_sent_to_another_process():
+    """Its words, seconds and count come along."""
+    error = ResourceUnavailableError("x", 2.0, 5, OSError("gone"))
+
+    again = pickle.loads(pickle.dumps(error))
+
+    assert (type(again), str(again)) == (ResourceUnavailableError, str(error))
+    assert (again.name, again.retry_after, again.failures) == ("x", 2.0, 5)
+
+
+def test_an_error_says_what_was_being_made():
+    """Once, however often the same error comes and however many wait for it."""
+    clock, error = FakeClock(), ValueError("no")
+
+    def make():
+        raise error
+
+    async def main():
+        async with ResourceRegistry() as registry:
+            registry.register_factory("x", make)
+            await asyncio.gather(*(asked(registry) for _ in range(10)))
+            await asked(registry, 2)
+
+    clock.run(main())
+
+    assert error.__notes__ == ["while making resource 'x'"]
+
+
+def test_an_error_says_what_all_was_being_made_of_it():
+    """From the inside out, when a resource needs another one that cannot be made."""
+    clock = FakeClock()
+
+    async def outer():
+        return await get_resource("inner")
+
+    async def main():
+        async with ResourceRegistry() as registry:
+            registry.register_factory("inner", failing(1))
+            registry.register_factory("outer", outer)
+            with pytest.raises(ConnectionRefusedError) as caught:
+                await registry.get_resource("outer")
+            return caught.value.__notes__
+
+    assert clock.run(main()) == ["while making resource 'inner'", "while making resource 'outer'"]
 
 
 STEPS = st.lists(st.sampled_from(["ask", "fail", "succeed", "give up", "wait"]), max_size=60)

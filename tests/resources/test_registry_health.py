@@ -98,7 +98,7 @@ SAYING_YES = [
 ]
 
 
-@pytest.mark.parametrize("says", SAYING_NO, ids=repr)
+@pytest.mark.parametrize("says", SAYING_NO, ids=lambda one: repr(one).partition(", timestamp")[0])
 async def test_what_is_not_well_is_replaced(says):
     """The old one is closed; each kind of no is counted, also one that is not raised."""
     making, check = Making("x"), Check(says)
@@ -113,7 +113,7 @@ async def test_what_is_not_well_is_replaced(says):
         assert (figures["health_failures"], figures["recreations"]) == (1, 1)
 
 
-@pytest.mark.parametrize("says", SAYING_YES, ids=repr)
+@pytest.mark.parametrize("says", SAYING_YES, ids=lambda one: repr(one).partition(", timestamp")[0])
 async def test_what_is_well_stays(says):
     """A degraded resource can be used; a check without an answer had no objection."""
     async with with_check(Check(says), health_interval=0) as registry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -134,8 +135,9 @@ async def test_what_differs_stands_first(traces, child_env, store_path):
     traces.all()
     command = [sys.executable, "-m", "tracing", "show"]
 
-    done = subprocess.run(
-        command, env={**child_env, "COLUMNS": "80"}, capture_output=True, text=True, timeout=30
+    env = {**child_env, "COLUMNS": "80"}
+    done = await asyncio.to_thread(
+        subprocess.run, command, env=env, capture_output=True, text=True, timeout=30
     )
 
     (line,) = [line for line in done.stdout.splitlines() if "returned_rows" in line]

@@ -392,9 +392,9 @@ async def test_declaring_makes_nothing():
 def test_secrets_are_kept_apart():
     """Passwords, tokens, keys and all headers are in nothing that is shown."""
     builder = AsyncWorkflowBuilder()
-    builder.with_database(password="p4ss", sslkey="k3y", user="u")
+    builder.with_database(backend="mysql", password="p4ss", server_public_key="k3y", user="u")
     builder.with_http_client(headers={"X-Custom": "h34d"}, auth=("u", "p4ss"))
-    builder.with_cache(password="p4ss", api_token="t0k")
+    builder.with_cache(password="p4ss", ssl_password="t0k")
     workflow = builder.build()
     registry = builder.get_resource_registry()
 
@@ -402,7 +402,7 @@ def test_secrets_are_kept_apart():
     shown += repr([made_by.factory for made_by in registry._registered.values()])
 
     assert not any(secret in shown for secret in ("p4ss", "k3y", "h34d", "t0k"))
-    assert builder._resources["db"].secrets == {"password": "p4ss", "sslkey": "k3y"}
+    assert builder._resources["db"].secrets == {"password": "p4ss", "server_public_key": "k3y"}
 
 
 def test_a_resource_may_be_declared_again():

@@ -108,7 +108,9 @@ async def test_required_resources_come_by_name():
 
 
 @pytest.mark.parametrize(
-    "function", [dict, int, len, print, functools.partial(plain, 1), str.upper], ids=repr
+    "function",
+    [dict, int, len, print, functools.partial(plain, 1), str.upper],
+    ids=lambda one: getattr(one, "__name__", "partial"),
 )
 def test_any_callable_can_be_looked_at(function):
     """Classes, built-in functions and partials have ports too, or open ones."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from tracing.cli import traces
+from tracing.cli import operations, runs, traces
 from tracing.cli.options import Json, StorePath
 
 # ruff: noqa: PLC0415 - see the first line
@@ -108,6 +108,8 @@ def demo(
 
 
 app.add_typer(traces.group, name="traces")
+operations.add_to(app)
+runs.add_to(app)
 
 
 @app.command()

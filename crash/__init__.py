@@ -1,0 +1,1 @@
+"""Kills executions of workflows at every step, and looks whether they go on as they should."""

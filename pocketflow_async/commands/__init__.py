@@ -1,0 +1,1 @@
+"""What the command line does with stores: functions without a screen, which it prints."""
