@@ -3,10 +3,10 @@
 The cases are interleaved, batch by batch, so that a busy machine disturbs all alike. Figures are
 medians over the rounds of the medians in each batch, in milliseconds of wall time. Read the ratios.
 
-SQLite is as in production: every commit is on the disk (WAL, synchronous = FULL). "bare commits"
-is a loop that does by hand what a run comes down to: as many commits as ours makes, of the same
-rows, in the thread of the loop. "four commits" keeps each thing by itself: that the run begins, that
-the block begins, what it yielded, and how the run ended.
+SQLite is as in production: every commit is on the disk (WAL, synchronous = FULL). "bare" does by
+hand what a run comes down to: as many commits as ours makes, of the same rows, in the thread of the
+loop. "four" keeps each thing by itself: that the run begins, that the block begins, what it yielded,
+and how the run ended.
 
 DBOS (on SQLite too, with its own settings: a rollback journal, synchronous = FULL) does a workflow
 of as many steps, in a process of its own, with the interpreter of a virtual environment of its own;

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pocketflow_async.workflow.async_builder import AsyncWorkflowBuilder
     from pocketflow_async.workflow.async_patterns import AsyncPatterns
     from pocketflow_async.workflow.builder import WorkflowBuilder
+    from pocketflow_async.workflow.enhanced_executor import EnhancedWorkflowExecutor
     from pocketflow_async.workflow.errors import (
         ConnectionError,
         CyclicDependencyError,
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
         WorkflowExecutionError,
         WorkflowValidationError,
     )
+    from pocketflow_async.workflow.executor import WorkflowExecutor
+    from pocketflow_async.workflow.node_handlers import HandlerRegistry
     from pocketflow_async.workflow.parallel_map import ItemsFailedError
     from pocketflow_async.workflow.policies import AsyncRetryPolicy, ErrorHandler, RetryPolicy
+    from pocketflow_async.workflow.recovery import recover, resume_execution
     from pocketflow_async.workflow.spec import Context, Edge, NodeSpec, Port, Ports, Work, Workflow
     from pocketflow_async.workflow.workflow_node import WorkflowNode
 
@@ -34,7 +38,9 @@ __all__ = [
     "Context",
     "CyclicDependencyError",
     "Edge",
+    "EnhancedWorkflowExecutor",
     "ErrorHandler",
+    "HandlerRegistry",
     "ItemsFailedError",
     "NodeExecutionError",
     "NodeSpec",
@@ -48,8 +54,11 @@ __all__ = [
     "WorkflowBuilder",
     "WorkflowError",
     "WorkflowExecutionError",
+    "WorkflowExecutor",
     "WorkflowNode",
     "WorkflowValidationError",
+    "recover",
+    "resume_execution",
 ]
 
 _MODULES = {
@@ -60,8 +69,12 @@ _MODULES = {
         "ConnectionError CyclicDependencyError NodeExecutionError PortError SafetyViolationError "
         "WorkflowError WorkflowExecutionError WorkflowValidationError"
     ),
+    "enhanced_executor": "EnhancedWorkflowExecutor",
+    "executor": "WorkflowExecutor",
+    "node_handlers": "HandlerRegistry",
     "parallel_map": "ItemsFailedError",
     "policies": "AsyncRetryPolicy ErrorHandler RetryPolicy",
+    "recovery": "recover resume_execution",
     "spec": "Context Edge NodeSpec Port Ports Work Workflow",
     "workflow_node": "WorkflowNode",
 }

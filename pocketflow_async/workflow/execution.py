@@ -220,7 +220,8 @@ class ExecutionRun:
             with bound_context(node_id=block.id), step:
                 await self._gates(step)
                 if self._attempts and self._executor.effect_of(block) != "none":
-                    await self._ask(None, self._record.flush())  # whoever is told of it may halt
+                    await self._ask(None, self._record.flush())
+                    await asyncio.sleep(0)  # whoever is told of it may halt
                 await self._ask(step, self._executor._admit(block, self))
                 await self._intend(block, number, self._told("node_started", block))
                 with Step("prep", block.id, block, None, self._hooks) as prep:

@@ -15,7 +15,9 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeAlias
 
 from pocketflow_async.infrastructure.store.errors import StoreUnavailable
+from pocketflow_async.infrastructure.store.model import EmergencyRow
 from pocketflow_async.infrastructure.store.sqlite_errors import is_busy, is_spoilt, meaning
+from pocketflow_async.infrastructure.store.sqlite_look import Look
 from pocketflow_async.infrastructure.store.sqlite_schema import connect, identity
 
 MOST: Final = 256
@@ -78,6 +80,7 @@ class Worker:
         self._is_last = False
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
+        self._looking: Look | None = None
         # A daemon: a store that is left open keeps no program from ending.
         self._thread = threading.Thread(target=self._run, name=f"store {path}", daemon=True)
         self._thread.start()
@@ -96,6 +99,11 @@ class Worker:
                 raise StoreUnavailable(str(self._path), "is closed")
             self._jobs.put(job)
         return job.answer
+
+    def look(self, controller_id: str) -> EmergencyRow | None:
+        """Return the state of a controller if that can be had at once; None: ask for it."""
+        look = self._looking
+        return None if look is None or self._stopped else look.emergency(controller_id)
 
     def stop(self) -> None:
         """Let it end when it has done what it has been asked for. Does not wait; again is fine."""
@@ -271,9 +279,14 @@ class Worker:
         if self._db is None:
             self._db = self._patiently(connect, self._path)
             self._file = identity(self._path)
+            with suppress(sqlite3.Error):  # without it all goes through this thread
+                self._looking = Look(self._path, self._file)
         return self._db
 
     def _disconnect(self) -> None:
+        look, self._looking = self._looking, None
+        if look is not None:
+            look.close()
         db, self._db = self._db, None
         if db is not None:
             with suppress(sqlite3.Error):
