@@ -81,7 +81,8 @@ class Linked(ABC):
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSING):
-                    await self._resting.wait()
+                    while self._working:  # one that rested may be at work again by now
+                        await self._resting.wait()
             await self._end_sources()
         finally:
             await self._forget()

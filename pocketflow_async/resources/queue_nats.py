@@ -247,10 +247,10 @@ class _Pull(Source):
         subscription, self._subscription = self._subscription, None
         if subscription is None or self._link.ended.is_set():
             return
-        await subscription.drain()  # what was on its way is here then
+        await self._link.of(subscription.drain())  # what was on its way is here then
         while self._arrived:
             await self._link.client.publish(self._arrived.popleft().reply, _SAID["nack"])
-        await self._link.client.flush(self._queue.timeout)
+        await self._link.of(self._link.client.flush(self._queue.timeout))
 
     def _message(self, raw: Any) -> Message:
         async def settle(verdict: Verdict) -> None:

@@ -391,7 +391,9 @@ def test_nothing_is_said_at_the_end_of_the_process(child_env, traces):
         check=False,
     )
 
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    # On a busy machine asyncio's debug mode says of any step that it was slow.
+    said = [line for line in ran.stderr.splitlines() if not line.startswith("Executing <")]
+    assert (ran.returncode, ran.stdout, said) == (0, "", [])
     outcomes = {(tree.summary.name, tree.roots[0].outcome) for tree in traces.all()}
     assert {name for name, _ in outcomes} == {"numbers", "anumbers", "loose", "entered"}
     assert not {outcome for _, outcome in outcomes} & {"running"}

@@ -810,10 +810,10 @@ def chain(count, first=small):
 
 
 @pytest.mark.timeout(240)
-def test_two_hundred_thousand_nodes_are_built_and_run_in_linear_time():
+def test_a_hundred_thousand_nodes_are_built_and_run_in_linear_time():
     """No recursion, no quadratic step; ten times as many take about ten times as long."""
     times = []
-    for count in (20_000, 200_000):
+    for count in (10_000, 100_000):
         began = time.process_time()
         result = run(chain(count).build())
         times.append(time.process_time() - began)

@@ -156,16 +156,20 @@ class Worker:
                     self._writer.path,
                 )
             if self._backoff.busy_since is None:  # else it would only wait for the lock again
-                self._sign_off()
+                self._sign_off(deadline)
             self._writer.disconnect()
         for flush in (*self._waiting, *self._flushes):
             flush.done.set()
 
-    def _sign_off(self) -> None:
-        try:
-            self._writer.goodbye(self._buffer.dropped + self._lost)
-        except trouble.EXPECTED as error:
-            logger.debug("cannot sign off in %s: %s", self._writer.path, error)
+    def _sign_off(self, deadline: float) -> None:
+        while True:
+            try:
+                return self._writer.goodbye(self._buffer.dropped + self._lost)
+            except trouble.EXPECTED as error:
+                if not trouble.is_busy(error) or time.monotonic() >= deadline:
+                    logger.debug("cannot sign off in %s: %s", self._writer.path, error)
+                    return None
+                time.sleep(_AGAIN)
 
     def _drain(self, deadline: float) -> None:
         now = time.monotonic()
