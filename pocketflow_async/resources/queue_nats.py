@@ -120,7 +120,9 @@ class NatsQueue(MessageQueue):
         return link
 
     def _is_open(self, link: _Link) -> bool:
-        return not link.ended.is_set() and bool(link.client.is_connected)
+        reading: Any = getattr(link.client, "_reading_task", None)  # without it nothing comes in
+        is_deaf = reading is not None and reading.done()
+        return not link.ended.is_set() and bool(link.client.is_connected) and not is_deaf
 
     async def _disconnect(self, link: _Link) -> None:
         await link.client.close()
@@ -130,7 +132,7 @@ class NatsQueue(MessageQueue):
         sever(getattr(writer, "transport", None))
 
     async def _ping(self, link: _Link) -> None:
-        await link.of(link.client.flush(self.timeout))
+        await link.of(_flushed(link.client, self.timeout))
 
     async def _publish(self, link: _Link, draft: Draft) -> None:
         await self._stream(link, draft.queue)
@@ -250,7 +252,7 @@ class _Pull(Source):
         await self._link.of(subscription.drain())  # what was on its way is here then
         while self._arrived:
             await self._link.client.publish(self._arrived.popleft().reply, _SAID["nack"])
-        await self._link.of(self._link.client.flush(self._queue.timeout))
+        await self._link.of(_flushed(self._link.client, self._queue.timeout))
 
     def _message(self, raw: Any) -> Message:
         async def settle(verdict: Verdict) -> None:
@@ -261,6 +263,19 @@ class _Pull(Source):
         name = headers.pop(_ID, None) or f"{_token(self._name)}-{facts.sequence.stream}"
         draft = Draft(self._name, raw.data, headers, name)
         return self._queue.message(draft, settle, redelivered=facts.num_delivered > 1)
+
+
+async def _flushed(client: Any, timeout: float) -> None:
+    """Wait until the server has had all that was sent.
+
+    When cancelled, the flush itself goes on to its end: nats-py stops reading for good when the
+    answer comes and nobody waits for it any more.
+    """
+    flush = asyncio.ensure_future(client.flush(timeout))
+    try:
+        await asyncio.shield(flush)
+    finally:
+        flush.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 def _token(name: str) -> str:

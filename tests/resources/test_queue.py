@@ -372,3 +372,18 @@ async def _abandoned(backend, url):
     del queue
     gc.collect()
     await broker._stack.aclose()
+
+
+async def test_a_ping_that_is_cancelled_costs_nothing(broker):
+    """Whoever is cancelled at any moment of a ping leaves the connection as good as it was."""
+    queue = await broker.queue()
+    for steps in range(8):
+        ping = asyncio.create_task(queue.ping())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        ping.cancel()
+        await asyncio.wait({ping})
+
+    async with asyncio.timeout(3):
+        await queue.publish(broker.name, "x")
+        assert [message.text() for message in await rest(queue, broker.name)] == ["x"]
