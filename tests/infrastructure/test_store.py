@@ -397,6 +397,23 @@ async def test_events_of_new_runs_begin_with_one(store):
     assert await store.run("r") is None
 
 
+async def test_new_runs_may_have_entries(store):
+    """They are there with the run, and those that are appended follow; none with a gap is kept."""
+    with pytest.raises(OutOfOrderError):
+        await store.create_run(a_run(), entries=[an_entry(2)])
+    assert await store.run("r") is None
+
+    lines = [an_entry(1, phase="started", key="k"), an_entry(2, output=b"[1]", attempt=2)]
+    kept = await store.create_run(a_run(), lease=30, entries=lines, events=[an_event(1)])
+    await store.append("r", "me", 1, entries=[an_entry(3)])
+
+    assert kept.places == 2
+    found = await store.entries("r")
+    assert timeless(found) == timeless([*lines, an_entry(3)])
+    assert all(entry.at > 0 for entry in found)
+    assert (await store.run("r")).places == 3
+
+
 async def test_only_who_has_a_run_may_append(store, world):
     """Another owner, an older fence, and one that has given it back are told that it is lost."""
     await store.create_run(a_run(), lease=30)
