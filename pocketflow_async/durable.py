@@ -31,9 +31,12 @@ from pocketflow_async.infrastructure.store.errors import LeaseLost
 from pocketflow_async.infrastructure.store.model import RunRow, Store
 from pocketflow_async.nodes import kind_of, name_of
 from pocketflow_async.places import Places, difference
+from pocketflow_async.wording import a
 
 logger = logging.getLogger(__name__)
 
+_LONGEST: Final = 200  # characters of a run's id
+_NO_TEXT: Final = "run_id is a text, and {!r:.80} is {}"
 _FAREWELL: Final = 10.0  # seconds that may be taken to store why a run ends
 
 
@@ -43,8 +46,7 @@ async def run(flow: Any, shared: Any, run_id: str | None, store: Any, lease: flo
         return await _run(flow, shared, store)
     if store is None:
         raise TypeError("a run_id needs a store: run_async(shared, run_id=…, store=…)")
-    if run_id == "":
-        raise ValueError("run_id is empty; leave it out to get a new one")
+    _check_id(run_id)
     async with opened(store) as kept:
         keeper = Keeper(Places(flow), kept, run_id or uuid4().hex, _seconds(lease), shared)
         return await _run(flow, shared, keeper)
@@ -53,18 +55,20 @@ async def run(flow: Any, shared: Any, run_id: str | None, store: Any, lease: flo
 async def resume(flow: Any, run_id: str, shared: Any, store: Any, lease: float) -> Any:
     """Go on with a run; see `AsyncFlow.resume`."""
     if shared is not None and type(shared) is not dict:
-        raise TypeError(f"shared must be a dict, or be left out, not a {type(shared).__name__}")
+        raise TypeError(f"shared must be a dict, or be left out, not {a(type(shared).__name__)}")
+    if not isinstance(run_id, str):
+        raise TypeError(_NO_TEXT.format(run_id, a(type(run_id).__name__)))
     async with opened(store) as kept:
         places = Places(flow)
         row = await _known(run_id, kept)
-        if row.status == "completed":
-            await _saved(row, kept, shared, deep=False)
-            return decode(row.result or "null", "what the flow returned")
         if row.definition_hash != places.digest:
             change = difference(row.definition or "[]", places.definition)
             raise FlowChanged(run_id, name_of(flow), change)
-        if (waits_for := await _unanswered(row, kept)) is not None:
-            raise RunSuspended(waits_for)
+        if row.status == "completed":
+            await _saved(row, kept, shared, deep=False)
+            return decode(row.result or "null", "what the flow returned")
+        if waits_for := await _unanswered(row, kept):
+            raise RunSuspended(waits_for[0], kept, several=len(waits_for) > 1)
         claimed = await _claimed(row, kept, _seconds(lease))
         try:
             saved = await _saved(claimed, kept, shared)
@@ -95,7 +99,7 @@ async def _run(flow: Any, shared: Any, keeper: Keeper) -> Any:
         suspension = suspension_in(error)
         if suspension is None:
             raise
-        raise _shown(suspension) from None
+        raise _shown(suspension, keeper) from None
     finally:
         current.reset(token)
 
@@ -118,9 +122,9 @@ async def _kept(flow: Any, shared: Any, keeper: Keeper, step: Step) -> Any:
     return result
 
 
-def _shown(suspension: Suspension) -> RunSuspended:
+def _shown(suspension: Suspension, keeper: Keeper) -> RunSuspended:
     """Return the error for who has started the run, with what is noted on *suspension*."""
-    error = RunSuspended(suspension.question)
+    error = RunSuspended(suspension.question, keeper.store, several=keeper.asks_several)
     error.__dict__.update(vars(suspension))
     return error
 
@@ -132,11 +136,11 @@ async def _known(run_id: str, store: Store) -> RunRow:
     return row
 
 
-async def _unanswered(row: RunRow, store: Store) -> Question | None:
+async def _unanswered(row: RunRow, store: Store) -> list[Question]:
     """Return what the run waits for, where it would do nothing but ask again."""
     found = await asked(row.run_id, store) if row.status == "suspended" else []
-    waits = bool(found) and all(answer is None for _, answer in found)
-    return found[0][0] if waits else None
+    waits = all(answer is None for _, answer in found)
+    return [question for question, _ in found] if waits else []
 
 
 async def _claimed(row: RunRow, store: Store, lease: float) -> RunRow:
@@ -163,6 +167,20 @@ async def _given_back(row: RunRow, store: Store) -> None:
         await store.append(row.run_id, row.owner or "", row.fence, release=True)
     except Exception:
         logger.exception("run %r is not given back; its lease will run out", row.run_id)
+
+
+def _check_id(run_id: object) -> None:
+    """Raise where *run_id* is no id that people can read, type and find again."""
+    if run_id is None:
+        return
+    if not isinstance(run_id, str):
+        raise TypeError(_NO_TEXT.format(run_id, a(type(run_id).__name__)))
+    if not run_id:
+        raise ValueError("run_id is empty; leave it out to get a new one")
+    if len(run_id) > _LONGEST:
+        raise ValueError(f"run_id has {len(run_id)} characters; {_LONGEST} is the most")
+    if not run_id.isprintable():
+        raise ValueError(f"run_id {run_id!r} has characters that cannot be printed")
 
 
 def _seconds(lease: float) -> float:

@@ -311,7 +311,8 @@ def _answered(gate: Gate, answer: object) -> TypeError:
     close = getattr(answer, "close", None)
     if close is not None:
         close()  # it will never be awaited
-    return TypeError(f"the gate {gate!r} is asynchronous: use run_async")
+    or_else = getattr(gate, "or_else", "")
+    return TypeError(f"the gate {gate!r} is asynchronous: use run_async{or_else}")
 
 
 class suspended:

@@ -16,6 +16,7 @@ PACKAGES = ("pocketflow_async", "tracing")
 
 LEAVES = frozenset(
     {"_typing", "arguments", "clock", "copying", "needing", "offloading", "options", "trail"}
+    | {"wording"}
 )
 """Parts of the engine that know no step and no node; `hooks` may use them, but does not need to."""
 

@@ -105,7 +105,23 @@ async def approve(
         hint = f"text is written '{json.dumps(value)}'"
         raise CommandError(f"--value takes JSON, and {value!r:.80} is none: {hint}") from error
     async with _opened(url) as store:
+        row = await store.run(run_id)
+        if row is not None and row.kind == "workflow":
+            raise CommandError(_of_workflow(row))
         return await answer(run_id, said, store=store, by=by or operator(), question_id=question_id)
+
+
+def _of_workflow(row: RunRow) -> str:
+    """Return what is to be done about an execution, which takes no answers."""
+    what = f"{row.run_id!r} is an execution of the workflow {row.workflow_id!r}"
+    if row.status != "needs_reconciliation":
+        return f"{what}, and {row.status}: it waits for no answer"
+    return (
+        f"{what}, and not known is whether a node has taken effect. That is said by the program: "
+        f"`await resume_execution(infra, {row.run_id!r}, reconcile=…)`, where reconcile(key, "
+        "doubt) returns the node's outputs, or NOT_DONE to have it run again"
+        + (f". {row.error}" if row.error else "")
+    )
 
 
 async def _line(run: RunRow, store: Store) -> Line:

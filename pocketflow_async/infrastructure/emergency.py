@@ -316,7 +316,8 @@ class EmergencyController(EmergencyView):
             RiskLimitExceeded: It is beyond. Its cause is the StoreError, if the halt could not be
                 stored; this process is halted all the same.
             UnknownRiskLimit: There is no such limit.
-            ValueError: The limit is wrong; see `RiskLimit`.
+            ValueError: The limit is wrong; see `RiskLimit`. One that is no finite number is taken
+                for exceeded: it halts before this raises.
         """
         acts = self.auto_halt if auto_halt is None else auto_halt
         await self._checks.check(limit_type, current_value, limit_value, direction, acts=acts)

@@ -36,6 +36,9 @@ class EmergencyGate:
         ValueError: An effect is none.
     """
 
+    or_else = ", or `gate(cached=True)`"
+    """What a synchronous flow may do besides, for the error that it gets."""
+
     def __init__(
         self,
         controller: Admitting,

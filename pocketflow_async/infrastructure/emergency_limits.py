@@ -6,12 +6,19 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from pocketflow_async.infrastructure.emergency_shared import SharedState
-from pocketflow_async.infrastructure.emergency_states import EmergencyState, raising, state_of
+from pocketflow_async.infrastructure.emergency_states import (
+    EmergencyState,
+    plain,
+    raising,
+    short,
+    state_of,
+)
 from pocketflow_async.infrastructure.risk import (
     Direction,
+    NoNumber,
     Reading,
     RiskLimitExceeded,
     RiskLimits,
@@ -53,7 +60,10 @@ class LimitChecks:
         acts: bool,
     ) -> None:
         """Raise if *value* is beyond the limit; see `EmergencyController.check_risk_limit`."""
-        limit = self.limits.limit(name, given, direction)
+        try:
+            limit = self.limits.limit(name, given, direction)
+        except NoNumber as error:
+            await self._unchecked(name, value, given, error, acts=acts)
         reading = limit.read(value, self.limits.alert_at)
         key = key_of(name)
         before = self._shared.limits.get(key, {}).get("level", "ok")
@@ -77,32 +87,44 @@ class LimitChecks:
         for name, measure in [*self.measures.items()]:
             await self.check(name, await self._ask(name, measure), None, None, acts=acts)
 
+    async def _unchecked(
+        self, name: str, value: object, given: object, error: NoNumber, *, acts: bool
+    ) -> NoReturn:
+        """Raise *error*; nobody knows how it stands, so that it is taken for exceeded."""
+        logger.error("%s", error)
+        if acts:
+            seen = {"limit_type": key_of(name), "current": plain(value), "limit": plain(given)}
+            try:
+                await self._raise_to(f"Risk limit could not be checked: {name}", seen)
+            except Exception as unstored:
+                raise error from unstored
+        raise error
+
     async def _stop(self, name: str, reading: Reading, exceeded: RiskLimitExceeded) -> None:
-        exits = self.limits.on_breach == "reduce"
-        state = EmergencyState.REDUCING if exits else EmergencyState.HALT
         try:
-            await self._raise_to(state, f"Risk limit exceeded: {name}", reading)
+            await self._raise_to(f"Risk limit exceeded: {name}", _seen(reading))
         except Exception as error:
             raise exceeded from error
 
     async def _note(self, name: str, reading: Reading) -> None:
         """Tell of a limit that is nearly used up, or that is so no more."""
-        part = f"{self.limits.alert_at:.0%}"
+        reason = f"Risk limit above {self.limits.alert_at:.0%}: {name}"
         try:
             if reading.level == "alert":
-                await self._raise_to(
-                    EmergencyState.ALERT, f"Risk limit above {part}: {name}", reading
-                )
+                await self._raise_to(reason, _seen(reading), EmergencyState.ALERT)
             else:
                 await self._shared.change(lambda row: row)
         except Exception as error:  # noqa: BLE001 (nothing is beyond its limit)
             logger.warning("the risk limit %r could not be noted: %s", name, error)
 
-    async def _raise_to(self, state: EmergencyState, reason: str, reading: Reading) -> None:
-        facts = reading.facts()
-        seen = {"limit_type": key_of(reading.limit.name)}
-        seen |= {what: facts[what] for what in ("current", "limit")}
-        await self._shared.obey(raising(state, reason, self._shared.at(), seen))
+    async def _raise_to(
+        self, reason: str, seen: dict[str, Any], state: EmergencyState | None = None
+    ) -> None:
+        """Raise the state to *state*; None: to what an exceeded limit leads to."""
+        if state is None:
+            exits = self.limits.on_breach == "reduce"
+            state = EmergencyState.REDUCING if exits else EmergencyState.HALT
+        await self._shared.obey(raising(state, short(reason), self._shared.at(), seen))
 
     async def _ask(self, name: str, measure: Measure) -> Any:
         try:
@@ -112,3 +134,9 @@ class LimitChecks:
         except Exception:
             logger.exception("the measure of %r failed: it is taken for exceeded", name)
             return None
+
+
+def _seen(reading: Reading) -> dict[str, Any]:
+    facts = reading.facts()
+    seen = {"limit_type": key_of(reading.limit.name)}
+    return seen | {what: facts[what] for what in ("current", "limit")}

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from pocketflow_async.infrastructure.emergency_states import EmergencyError, plain
+from pocketflow_async.infrastructure.emergency_states import EmergencyError, plain, short
 
 Direction: TypeAlias = Literal["floor", "ceiling", "abs"]
 """floor: nothing below the limit. ceiling: nothing above it. abs: nothing further from zero."""
 Level: TypeAlias = Literal["ok", "alert", "breach"]
 
-_SIGNED: Final = frozenset({"loss", "pnl", "profit"})
-_EITHER_WAY: Final = frozenset({"position", "positions", "exposure", "drawdown", "leverage"})
+_SIGNED: Final = ("loss", "losses", "pnl", "pnls", "profit", "profits")  # also as in stoploss
+_EITHER_WAY: Final = frozenset({"position", "exposure", "drawdown", "leverage"})
+_PNL: Final = re.compile("pnl|p&l", re.IGNORECASE)
+_WORD: Final = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _NAN: Final = Decimal("NaN")
 
 
@@ -46,6 +49,14 @@ class UnknownRiskLimit(EmergencyError, LookupError):
         super().__init__(f"there is no risk limit {name!r}; give it a value. Limits: {there}")
 
 
+class NoNumber(ValueError):
+    """Raised when a limit is no finite number, so that nothing can be compared with it."""
+
+    def __init__(self, name: str, value: object) -> None:
+        said = repr(value)[:80] if isinstance(value, str) else short(value)
+        super().__init__(f"the limit {name!r} is {said}: it must be a number, and finite")
+
+
 @dataclass(frozen=True, slots=True)
 class RiskLimit:
     """One limit.
@@ -53,15 +64,15 @@ class RiskLimit:
     Losses and profits are signed: a loss of 500 is -500, and so is its limit.
 
     Args:
-        name: Its name, which also says which way it counts unless *direction* does: `…_loss`,
-            `…_pnl`, `…_profit` and `min_…` are floors; positions, exposure, drawdown and leverage
-            count either way; all else are ceilings.
+        name: Its name, which also says which way it counts unless *direction* does. With a word
+            loss, pnl or profit in it anywhere, and as `min_…`, it is a floor; with position,
+            exposure, drawdown or leverage it counts either way; all else are ceilings.
         value: The limit.
         direction: Which way it counts; None: by the name.
 
     Raises:
-        ValueError: The limit is not finite, or its sign does not fit the name, or an "abs" is
-            below zero.
+        ValueError: The limit is no finite number (`NoNumber`), or its sign does not fit the name,
+            or an "abs" is below zero.
     """
 
     name: str
@@ -69,9 +80,7 @@ class RiskLimit:
     direction: Direction | None = None
 
     def __post_init__(self) -> None:
-        limit = exact(self.value)
-        if not limit.is_finite() or not math.isfinite(limit):
-            raise ValueError(f"the limit {self.name!r} is {self.value!r}: it must be a number")
+        limit = _finite(self.name, self.value)
         if self.direction is None:
             object.__setattr__(self, "direction", _by_name(self.name, limit))
         if self.direction not in get_args(Direction):
@@ -178,7 +187,7 @@ class RiskLimits(Mapping[str, RiskLimit]):
                 raise UnknownRiskLimit(name, self)
             return RiskLimit(name, value, direction)
         value = known.value if value is None else value
-        if direction is None and (exact(value) < 0) == (exact(known.value) < 0):
+        if direction is None and (_finite(name, value) < 0) == (exact(known.value) < 0):
             direction = known.direction  # else it is a mistake, or the name says what is meant
         return RiskLimit(name, value, direction)
 
@@ -202,18 +211,30 @@ def exact(value: object) -> Decimal:
         return _NAN
 
 
+def _finite(name: str, value: object) -> Decimal:
+    limit = exact(value)
+    if not limit.is_finite() or not math.isfinite(limit):
+        raise NoNumber(name, value)
+    return limit
+
+
+def _words(name: str) -> list[str]:
+    """Return the words of a name in small letters, however they are put together."""
+    return [word.lower() for word in _WORD.findall(_PNL.sub("_pnl_", name))]
+
+
 def _by_name(name: str, limit: Decimal) -> Direction:
-    words = key_of(name).split("_")
-    if words[-1] in _SIGNED:
+    words = _words(name)
+    if any(word.endswith(_SIGNED) for word in words):
         if limit > 0:
             raise ValueError(
-                f"the limit {name!r} is {limit}: a loss is below zero, so say -{limit}, or say "
-                "direction= if that is what you mean"
+                f"the limit {name!r} is {limit}, which is ambiguous: a loss is below zero, so say "
+                f"-{limit}, or direction='floor' or 'ceiling' if {limit} is what you mean"
             )
         return "floor"
-    if _EITHER_WAY.intersection(words):
+    if _EITHER_WAY.intersection(word.removesuffix("s") for word in words):
         return "abs"
-    if name.lower().startswith("min_"):
+    if words[:1] == ["min"]:
         return "floor"
     if limit < 0:
         raise ValueError(f"the limit {name!r} is {limit}: say direction='floor' or 'ceiling'")

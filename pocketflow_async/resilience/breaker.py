@@ -16,6 +16,7 @@ from pocketflow_async.resilience.breaker_shared import SharedGate, SharedState
 from pocketflow_async.resilience.breaker_states import Settings, State
 from pocketflow_async.resilience.breaker_verdict import IsFailure, Judge
 from pocketflow_async.resilience.policy import Facts, Policy
+from pocketflow_async.wording import a
 
 T = TypeVar("T")
 
@@ -127,7 +128,7 @@ class CircuitBreaker(Policy):
         if shared is not None and not name:
             raise ValueError("a breaker that is shared needs a name: it is known by that")
         if shared is not None and not all(callable(getattr(shared, f, None)) for f in _ASKED):
-            raise TypeError(f"shared must be a RedisBreakerState, not a {type(shared).__name__}")
+            raise TypeError(f"shared must be a RedisBreakerState, not {a(type(shared).__name__)}")
         self.settings = Settings(
             failure_threshold,
             window,

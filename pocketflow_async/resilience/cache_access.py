@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable, MutableMapping
 from typing import Any, Final
 
+from pocketflow_async.wording import a
+
 Dumps = Callable[[Any], str | bytes]
 Loads = Callable[[Any], Any]
 
@@ -113,7 +115,7 @@ class CacheAccess:
             return cache.pop(key, None) and None
         delete = getattr(cache, "delete", None)
         if not callable(delete):
-            raise TypeError(f"a {type(cache).__name__} cannot forget: it has no delete(key)")
+            raise TypeError(f"{a(type(cache).__name__)} cannot forget: it has no delete(key)")
         return delete(key)
 
     def text_of(self, value: Any) -> str | bytes:

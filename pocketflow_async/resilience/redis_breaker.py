@@ -19,6 +19,7 @@ from pocketflow_async.resilience.breaker_shared import Answer, Question
 from pocketflow_async.resilience.breaker_states import Settings
 from pocketflow_async.resilience.redis_away import Away, lost_connection, words
 from pocketflow_async.resilience.redis_breaker_script import SCRIPTS
+from pocketflow_async.wording import a
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class RedisBreakerState:
         whole("connections", connections)
         has_commands = hasattr(client, "evalsha")
         if not has_commands and not callable(client):
-            raise TypeError(f"client must be a Redis client, not a {type(client).__name__}")
+            raise TypeError(f"client must be a Redis client, not {a(type(client).__name__)}")
         self.prefix = prefix
         self._client: Callable[[], Any] = (lambda: client) if has_commands else client
         self._timeout = timeout

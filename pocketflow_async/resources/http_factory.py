@@ -14,6 +14,7 @@ from pocketflow_async.resources.http_wire import Settings
 from pocketflow_async.resources.outgoing import Outgoing, with_trace
 from pocketflow_async.resources.signatures import check_options, parameters_of, taken_by
 from pocketflow_async.resources.uses import name_here
+from pocketflow_async.wording import a
 
 _WIRES: Final[Mapping[str, type[HttpxWire] | type[AiohttpWire]]] = {
     "httpx": HttpxWire,
@@ -63,7 +64,7 @@ class HttpClientFactory(ResourceFactory[HttpClient]):
                 f"Unsupported HTTP client backend: {backend}. There is: {', '.join(_WIRES)}"
             )
         if headers is not None and not isinstance(headers, Mapping):
-            raise TypeError(f"headers must be a dict, not a {type(headers).__name__}")
+            raise TypeError(f"headers must be a dict, not {a(type(headers).__name__)}")
         if max_connections < 1:
             raise ValueError(f"max_connections must be at least 1, not {max_connections!r}")
         http_address.base(base_url)

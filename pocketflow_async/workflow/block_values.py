@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+from pocketflow_async.wording import a
 from pocketflow_async.workflow.definition import Block, Source
 from pocketflow_async.workflow.errors import WorkflowError
 from pocketflow_async.workflow.node_handlers import BlockWork
 from pocketflow_async.workflow.plain_json import NotPlainJson, encode
+
+_SIGNAL: Final = "signal"
+"""The input of an action that says whether it is to act."""
 
 
 class MissingInputError(WorkflowError, LookupError):
@@ -42,13 +46,31 @@ def inputs_of(block: Block, work: BlockWork, outputs: Mapping[str, Any]) -> dict
     return found
 
 
+def is_told_not_to(block: Block, work: BlockWork, outputs: Mapping[str, Any]) -> bool:
+    """Return whether an action has a `signal` that says no; one that is missing says nothing.
+
+    All outputs of a block together say no when each of them does.
+    """
+    if block.category != "actions" or _SIGNAL not in work.inputs_of(block):
+        return False
+    source = block.sources.get(_SIGNAL)
+    if source is None:
+        value = block.constant(_SIGNAL)
+        return value is not None and not value
+    try:
+        value = _yielded(_SIGNAL, source, outputs)
+    except MissingInputError:
+        return False
+    return not any(value.values()) if isinstance(value, dict) else not value
+
+
 def _yielded(name: str, source: Source, outputs: Mapping[str, Any]) -> Any:
     value = outputs[source.node_id]
     if source.output is None:
         return value
     if isinstance(value, dict) and source.output in value:
         return value[source.output]
-    there = ", ".join(map(repr, value)) if isinstance(value, dict) else f"a {type(value).__name__}"
+    there = ", ".join(map(repr, value)) if isinstance(value, dict) else a(type(value).__name__)
     what = f"{source.node_id!r} yielded no {source.output!r}, but {there or 'nothing'}"
     raise MissingInputError(f"the input {name!r} is missing: {what:.500}")
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
+from pocketflow_async.wording import a
 from pocketflow_async.workflow.node_handlers import BlockWork
 
 _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
@@ -46,7 +47,7 @@ def truth(name: str, value: object) -> bool:
 
 
 def _shown(value: object) -> str:
-    return "null" if value is None else f"a {type(value).__name__}"
+    return "null" if value is None else a(type(value).__name__)
 
 
 def threshold(node: Any, inputs: Mapping[str, Any], context: Any) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from functools import cached_property
 from hashlib import sha256
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
@@ -19,6 +21,7 @@ from pydantic import (
     StringConstraints,
     Tag,
     ValidationError,
+    model_validator,
 )
 
 from pocketflow_async.workflow.errors import WorkflowValidationError
@@ -137,6 +140,34 @@ class BlockJson(_Checked):
     ) = None
     risk_effect: RiskEffect | None = None
     on_restart: OnRestart | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_misspelt_key(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            problems = [problem for key in value if (problem := _misspelt(key))]
+            if problems:
+                raise ValueError(", ".join(problems))
+        return value
+
+
+_IF_LEFT_OUT: Final = {
+    name.replace("_", ""): name
+    for name, one in BlockJson.model_fields.items()
+    if len(name) > 4 and not one.is_required()
+}
+"""Keys of a block whose misspelling would change what it does and be seen by nobody."""
+
+
+def _misspelt(key: str) -> str | None:
+    """Return what is wrong with a key of a block that is nearly one of ours; else None."""
+    if key in BlockJson.model_fields or key.startswith("_"):
+        return None
+    plain = re.sub("[^a-z]", "", key.lower())
+    for other, name in _IF_LEFT_OUT.items():
+        if abs(len(plain) - len(other)) <= 1 and SequenceMatcher(None, plain, other).ratio() >= 0.8:
+            return f"a block has no {key!r:.80}; did you mean {name!r}?"
+    return None
 
 
 class EndJson(_Checked):

@@ -173,7 +173,7 @@ class _Graph:
             self._wrong(path, f"{reference!r:.80} may be an output of several blocks", block_id)
         else:
             hint = did_you_mean(parts[0], self.places)
-            what = f"{reference!r:.80} refers to no block{hint}. Constants go into properties"
+            what = f"{reference!r:.80} refers to no block{hint or '.'} Constants go into properties"
             self._wrong(path, what, block_id)
         return None
 

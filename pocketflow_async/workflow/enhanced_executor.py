@@ -7,11 +7,12 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import urlsplit
 
-from pocketflow_async.infrastructure.emergency_states import EmergencyHalted
+from pocketflow_async.infrastructure.emergency_states import EmergencyHalted, EmergencyState
 from pocketflow_async.infrastructure.events.bus import WORKFLOW_EVENTS
 from pocketflow_async.infrastructure.store.memory import MemoryStore
 from pocketflow_async.workflow.definition import Block, check_name
 from pocketflow_async.workflow.execution import ExecutionRun, logger
+from pocketflow_async.workflow.execution_events import words
 from pocketflow_async.workflow.execution_journal import ExecutionJournal
 from pocketflow_async.workflow.executor import (
     LARGEST_OUTPUT,
@@ -52,7 +53,8 @@ class EnhancedWorkflowExecutor(WorkflowExecutor):
 
     A halt ends an execution before its next block that has an effect on the risk, and in any case
     at its end. Under a halt an execution only begins if it takes risk away: it cancels, and
-    increases nothing.
+    increases nothing. While the state is "reducing", blocks that increase the risk are skipped, and
+    so is what needs them; the others run.
 
     Args:
         workflow: A dict `{"blocks": […], "connections": […]}`, or JSON text.
@@ -180,10 +182,17 @@ class EnhancedWorkflowExecutor(WorkflowExecutor):
         else:
             await self.infra.emergency.assert_can_run()
 
-    async def _admit(self, block: Block, run: ExecutionRun) -> None:
+    async def _admit(self, block: Block, run: ExecutionRun) -> str | None:
         effect = self.effect_of(block)
-        if effect != "none" or not run.may_begin:  # else it would read the same once more
+        if effect == "none" and run.may_begin:  # it would read the same once more
+            return None
+        try:
             await self.infra.emergency.admit(effect)
+        except EmergencyHalted as error:
+            if error.state is not EmergencyState.REDUCING:
+                raise
+            return words(error)  # an exit may follow
+        return None
 
     async def _may_retry(self, block: Block, run: ExecutionRun) -> None:
         await self._may_begin(run)

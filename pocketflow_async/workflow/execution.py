@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pocketflow_async.clock import clock
 from pocketflow_async.hooks import Step, active, admit_async
@@ -20,23 +20,21 @@ from pocketflow_async.trail import note
 from pocketflow_async.workflow.block_values import inputs_of, kept
 from pocketflow_async.workflow.definition import Block
 from pocketflow_async.workflow.errors import NodeExecutionError, WorkflowExecutionError
-from pocketflow_async.workflow.execution_events import (
-    ExecutionEvents,
-    about,
-    shown,
-    words,
-)
+from pocketflow_async.workflow.execution_events import ExecutionEvents, about, shown, words
 from pocketflow_async.workflow.execution_record import ExecutionRecord
 from pocketflow_async.workflow.execution_result import result_of
 from pocketflow_async.workflow.node_handlers import BlockContext, here, within
 from pocketflow_async.workflow.plain_json import to_json
 from pocketflow_async.workflow.recording import NOT_RECORDED, Event, Execution, Past, Recording
+from pocketflow_async.workflow.skipping import hindrance
 
 if TYPE_CHECKING:
     from pocketflow_async.resilience.retry import Retry
     from pocketflow_async.workflow.executor import WorkflowExecutor
 
 logger = logging.getLogger("pocketflow_async.workflow.executor")
+
+T = TypeVar("T")
 
 STOPPED: Final = "the execution was stopped"
 _ENDING: Final = (EmergencyHalted, RiskLimitExceeded)
@@ -165,7 +163,9 @@ class ExecutionRun:
         for block in self._executor.definition.blocks:
             if block.id in self.outputs or block.id in self.errors or block.id in self.skipped:
                 continue  # it did so before
-            reason = STOPPED if self.stopping else self._hindrance(block)
+            foreign = self._executor._foreign_work_of(block)
+            hindered = hindrance(block, foreign, self.outputs, self.errors, self.skipped)
+            reason = STOPPED if self.stopping else hindered
             if reason is None:
                 await self._visit(block)
             else:
@@ -203,31 +203,14 @@ class ExecutionRun:
 
     # --- a block ----------------------------------------------------------------------------------
 
-    def _hindrance(self, block: Block) -> str | None:
-        """Return why a block cannot run; None: it can."""
-        for need in block.needs:
-            if need in self.errors:
-                return f"it needs {need!r}, which failed"
-            if need in self.skipped:
-                return f"it needs {need!r}, which was skipped"
-        return None
-
     async def _visit(self, block: Block) -> None:
-        step, work = self._step(block), self._executor._work_of(block)
-        number = self._attempts.get(block.id, 0) + 1
-        began = self._now()
+        step, began = self._step(block), self._now()
         try:
             with bound_context(node_id=block.id), step:
-                await self._gates(step)
-                if self._attempts and self._executor.effect_of(block) != "none":
-                    await self._ask(None, self._record.flush())
-                    await asyncio.sleep(0)  # whoever is told of it may halt
-                await self._ask(step, self._executor._admit(block, self))
-                await self._intend(block, number, self._told("node_started", block))
-                with Step("prep", block.id, block, None, self._hooks) as prep:
-                    prep.result = inputs = inputs_of(block, work, self.outputs)
-                value = await self._tried(block, inputs, number)
-                text, step.result = kept(block, value, self._executor.max_output_bytes)
+                step.skipped = await self._admitted(block, step)
+                if step.skipped is None:
+                    value = await self._yielded(block)
+                    text, step.result = kept(block, value, self._executor.max_output_bytes)
         except Exception as error:
             if error is self.refusal or isinstance(error, EmergencyHalted):
                 raise
@@ -235,7 +218,27 @@ class ExecutionRun:
             if isinstance(error, _ENDING):
                 raise
             return
-        await self._completed(block, text, step.result, self._since(began))
+        if step.skipped is None:
+            await self._completed(block, text, step.result, self._since(began))
+        else:
+            await self._not_run(block, step.skipped)
+
+    async def _admitted(self, block: Block, step: Step) -> str | None:
+        """Return why a block must not run, though others may; None: it may run."""
+        await self._gates(step)
+        if self._attempts and self._executor.effect_of(block) != "none":
+            await self._ask(None, self._record.flush())
+            await asyncio.sleep(0)  # whoever is told of it may halt
+        reason = await self._ask(step, self._executor._admit(block, self))
+        begun = self._attempts.get(block.id) if reason else None
+        return f"{reason}. Attempt {begun} had begun before" if begun else reason
+
+    async def _yielded(self, block: Block) -> Any:
+        number = self._attempts.get(block.id, 0) + 1
+        await self._intend(block, number, self._told("node_started", block))
+        with Step("prep", block.id, block, None, self._hooks) as prep:
+            prep.result = inputs = inputs_of(block, self._executor._work_of(block), self.outputs)
+        return await self._tried(block, inputs, number)
 
     async def _completed(self, block: Block, text: str, output: Any, duration: float) -> None:
         more = {"duration_ms": duration, "status": "success", "outputs": shown(output, len(text))}
@@ -259,6 +262,9 @@ class ExecutionRun:
         step.skipped = reason
         with step:
             pass
+        await self._not_run(block, reason)
+
+    async def _not_run(self, block: Block, reason: str) -> None:
         events = self._told("node_skipped", block, reason=reason)
         self.skipped[block.id] = reason
         await self._record.note(self._recording.skipped(block.id, reason, events), events)
@@ -362,10 +368,10 @@ class ExecutionRun:
             self.may_begin = False
             await self._ask(step, admit_async(step, self._hooks))
 
-    async def _ask(self, step: Step | None, question: Awaitable[None]) -> None:
+    async def _ask(self, step: Step | None, question: Awaitable[T]) -> T:
         """Await somebody's leave; what they raise ends the execution."""
         try:
-            await question
+            return await question
         except Exception as error:
             self.refusal = error
             if step is not None:

@@ -97,7 +97,9 @@ class ExecutionJournal:
 
     async def resumed(self, execution: Execution, events: Sequence[Event]) -> None:
         """Keep that an execution goes on, which `take` has taken up."""
-        await self._write((), events, status=RUNNING, state=self._status(RUNNING))
+        # What it has waited for, or failed with, holds no longer.
+        state = self._status(RUNNING)
+        await self._write((), events, status=RUNNING, error="", state=state)
 
     async def intent(self, node_id: str, attempt: int, key: str, events: Sequence[Event]) -> None:
         """Keep that an attempt is about to have its effect.

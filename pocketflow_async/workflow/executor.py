@@ -73,7 +73,9 @@ class WorkflowExecutor:
 
     Blocks run one after another, each after those that it has its inputs from, else in the order
     in which they stand. A block whose input is missing fails, and one that needs a block that
-    failed is skipped: nothing is ever read as 0 or False. Independent blocks go on.
+    failed is skipped: nothing is ever read as 0 or False. Independent blocks go on. An action whose
+    input `signal` is false is skipped, too: its handler is not called. (The actions that are built
+    in are, and say that they do nothing.)
 
     Args:
         workflow: A dict `{"blocks": […], "connections": […]}`, or JSON text.
@@ -251,8 +253,9 @@ class WorkflowExecutor:
     async def _may_begin(self, run: ExecutionRun) -> None:
         """Raise if the execution must not begin."""
 
-    async def _admit(self, block: Block, run: ExecutionRun) -> None:
-        """Raise if the block must not run now; that ends the execution."""
+    async def _admit(self, block: Block, run: ExecutionRun) -> str | None:
+        """Return why the block is skipped; None: it runs. What this raises ends the execution."""
+        return None
 
     async def _may_retry(self, block: Block, run: ExecutionRun) -> None:
         """Raise if the block must not run again; that ends the execution."""
@@ -317,9 +320,18 @@ class WorkflowExecutor:
     def _work_of(self, block: Block) -> BlockWork:
         return self._find(block.category, block.type) or _UNKNOWN
 
+    def _replaces(self, name: str) -> bool:
+        return getattr(getattr(self, name), "__func__", None) is not _ORIGINALS[name]
+
+    def _foreign_work_of(self, block: Block) -> BlockWork | None:
+        """Return what does the work of a block; None: only what is built in does."""
+        work = self._work_of(block)
+        if self._replaces("_execute_node") or self._replaces(_METHODS[block.category]):
+            return work
+        return None if work is BUILT_IN.find(block.category, block.type) else work
+
     def _no_handler(self, block: Block) -> str | None:
-        name = _METHODS[block.category]
-        if getattr(getattr(self, name), "__func__", None) is not _ORIGINALS[name]:
+        if self._replaces(_METHODS[block.category]):
             return None  # it was replaced: whoever did so knows what to do
         work = self._find(block.category, block.type)
         connects = block.category == "providers" and block.properties.get("profile_id")
@@ -355,7 +367,9 @@ _METHODS: Final = {
     "actions": "_execute_action_node",
     "risk": "_execute_risk_node",
 }
-_ORIGINALS: Final = {name: getattr(WorkflowExecutor, name) for name in _METHODS.values()}
+_ORIGINALS: Final = {
+    name: getattr(WorkflowExecutor, name) for name in ("_execute_node", *_METHODS.values())
+}
 
 
 def _no_handler_for(category: str, kind: str) -> str:

@@ -23,6 +23,7 @@ from typing import Any, TypeAlias
 from pocketflow_async.hooks import Hooks, Step, active
 from pocketflow_async.offloading import returned
 from pocketflow_async.scatter import Items, scatter
+from pocketflow_async.wording import a
 from pocketflow_async.workflow.batches import Batches
 from pocketflow_async.workflow.deadlines import Deadlines
 from pocketflow_async.workflow.errors import WorkflowError
@@ -62,7 +63,7 @@ def _told_of(entry: Mapping[str, Any]) -> str:
     try:
         item = reprlib.repr(entry["item"])
     except Exception:  # noqa: BLE001 (an item that cannot be shown has failed all the same)
-        item = f"a {type(entry['item']).__name__}"
+        item = a(type(entry["item"]).__name__)
     text = f"{entry['error_type']}: {entry['error']}"
     text = text if len(text) <= _LONG else f"{text[:_LONG]}…"
     return f"the first at index {entry['index']}, item {item:.{_LONG}}: {text}"

@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from pocketflow_async.wording import a
+
 _DEEPEST = 200
 
 to_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
@@ -58,7 +60,7 @@ def _refuse(value: Any, path: tuple[str | int, ...], depth: int) -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                bad = f"the key {key!r:.60} is a {type(key).__name__}; JSON has only text for keys"
+                bad = f"the key {key!r:.60} is {a(type(key).__name__)}; JSON has only text for keys"
                 raise NotPlainJson(pointer_of(path), bad)
             _refuse(item, (*path, key), depth + 1)
     elif isinstance(value, list | tuple):
@@ -80,4 +82,4 @@ def _wrong(value: Any) -> str | None:
         except ValueError:
             return "the number has too many digits"
         return None
-    return f"a {type(value).__name__} is no plain JSON: yield text, numbers, lists and dicts"
+    return f"{a(type(value).__name__)} is no plain JSON: yield text, numbers, lists and dicts"

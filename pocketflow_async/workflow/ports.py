@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from pocketflow_async.wording import a
 from pocketflow_async.workflow.errors import PortError
 from pocketflow_async.workflow.spec import NodeSpec, Port
 from pocketflow_async.workflow.types import name_of_type, step
@@ -109,10 +110,10 @@ def _contents(value: Any) -> str:
     kind = type(value).__name__
     names = _names(value)
     if names:
-        return f"there is a {kind} with {listed(names)}"
+        return f"there is {a(kind)} with {listed(names)}"
     if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
-        return f"there is a {kind} of {len(value)}"
-    return f"there is {'None' if value is None else f'a {kind}'}, which has no parts by name"
+        return f"there is {a(kind)} of {len(value)}"
+    return f"there is {'None' if value is None else a(kind)}, which has no parts by name"
 
 
 def listed(names: Iterable[Any], most: int = 10) -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from pocketflow_async.infrastructure.events.bus import WORKFLOW_EVENTS
 from pocketflow_async.infrastructure.store.model import Entry, RunRow
+from pocketflow_async.workflow.block_values import OutputError
+from pocketflow_async.workflow.definition import Block
 from pocketflow_async.workflow.execution_events import ExecutionEvents, shown
 from pocketflow_async.workflow.execution_journal import ExecutionJournal
 from pocketflow_async.workflow.execution_past import InDoubt, Retraced, retrace
@@ -121,6 +123,7 @@ class Taken:
                 f"reconcile returned {answer!r:.80}: it returns the outputs of the block by name, "
                 "NOT_DONE, or None when nobody knows"
             )
+        self._look_for_outputs(block, answer)
         text, output = encode(dict(answer))
         said = {"status": "success", "reconciled": True, "outputs": shown(output, len(text))}
         taken = round((self._row.updated_at - entry.at) * 1000, 3)
@@ -132,6 +135,22 @@ class Taken:
         await self._journal.flush()
         await _publish(self._infra, event)
         return [replace(entry, phase="completed", output=content, at=self._row.updated_at)]
+
+    def _look_for_outputs(self, block: Block, answer: Mapping[Any, Any]) -> None:
+        """Raise OutputError if an output is not there that is declared, or used."""
+        used = (
+            source.output
+            for one in self._executor.definition.blocks
+            for source in one.sources.values()
+            if source.node_id == block.id and source.output is not None
+        )
+        missing = [name for name in dict.fromkeys((*block.outputs, *used)) if name not in answer]
+        if missing:
+            raise OutputError(
+                f"reconcile returned no {', '.join(map(repr, missing)):.500} for block "
+                f"{block.id!r}, but {', '.join(map(repr, answer)) or 'nothing':.500}: it returns "
+                "all outputs of the block, NOT_DONE, or None when nobody knows. Nothing was stored"
+            )
 
     async def _in_doubt(self, doubt: InDoubt) -> None:
         """Store that the execution waits for somebody who knows."""

@@ -116,7 +116,7 @@ def check_edge(
     found = resolved(edge, aliases or {})
     for role, end in (("Source", found.source), ("Target", found.target)):
         if end not in nodes:
-            text = f"{role} node {end!r:.80} not found in workflow{did_you_mean(end, nodes)}."
+            text = f"{role} node {end!r:.80} not found in workflow{did_you_mean(end, nodes) or '.'}"
             raise ConnectionError(f"{text}\nAvailable nodes: {listed(nodes, 20) or 'none yet'}")
     if found.source == found.target:
         raise ConnectionError(f"Cannot connect node {found.source!r} to itself")

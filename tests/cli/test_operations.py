@@ -119,7 +119,9 @@ def test_usual_store_is_among_the_users_data(command, tmp_path):
     assert missing.returncode == 1
     assert "there is no store at" in missing.stderr
     assert (first.returncode, second.returncode) == (0, 0)
-    assert "no program has used it yet" in first.stderr
+    assert first.stderr.startswith("Warning: the store ")
+    assert "It was just made, and no program has used it yet" in first.stderr
+    assert "Error" not in first.stderr
     assert second.stderr == ""
     assert (tmp_path / "pocketflow-async" / "state.db").exists()
 

@@ -105,7 +105,10 @@ def test_an_answer_is_given_once(db):
         (("ask", "--value", "yes"), "text is written '\"yes\"'"),
         (("ask", "--value", "7"), "none of the choices"),
         (("done", "--value", "7"), "does not wait"),
-        (("w", "--value", "7"), "there is no run 'w' of a flow"),
+        (
+            ("w", "--value", "7"),
+            "'w' is an execution of the workflow 'flow.json', and running: it waits for no",
+        ),
         (("none", "--value", "7"), "there is no run 'none'"),
         (("ask", "--value", '"yes"', "--question", "x"), "does not wait for an answer to 'x'"),
     ],
@@ -117,6 +120,25 @@ def test_what_cannot_be_answered_is_told_in_a_line(db, args, said):
     assert result.exit_code == 1
     assert said in " ".join(result.stderr.split())
     assert "Traceback" not in result.output
+
+
+def test_an_execution_in_doubt_is_no_matter_of_approve(db):
+    """It is said what to do instead: the program goes on with it, and says what it knows."""
+
+    async def fill() -> None:
+        async with SqliteStore(db) as store:
+            await store.create_run(
+                RunRow("x-1", "workflow", "w.json", "", status="needs_reconciliation")
+            )
+
+    asyncio.run(fill())
+
+    result = cli("approve", "x-1", "--value", '{"done": true}', "--store", db)
+
+    assert result.exit_code == 1
+    said = " ".join(result.stderr.split())
+    assert "'x-1' is an execution of the workflow 'w.json'" in said
+    assert "`await resume_execution(infra, 'x-1', reconcile=…)`" in said
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path):

@@ -335,12 +335,15 @@ async def test_many_runs_of_one_flow_at_once(effects):
 
 
 async def test_a_completed_run_gives_its_result_again(effects, store):
-    """Nothing runs, whatever the flow has become since; `shared` is what it was left as."""
+    """Nothing runs; `shared` is what it was left as. Another flow is refused, as of any run."""
     flow = chain(effects.node("a", lambda shared: "sold"), ends=["sold"])
     await flow.run_async({}, run_id="r", store=store)
     shared = {"old": 1}
 
-    assert await chain(effects.node("other")).resume("r", shared, store=store) == "sold"
+    with pytest.raises(FlowChanged, match=r"'a'.* and is 'other'"):
+        await chain(effects.node("other")).resume("r", shared, store=store)
+    assert shared == {"old": 1}
+    assert await flow.resume("r", shared, store=store) == "sold"
     assert shared == {"trail": ["a"]}
     assert effects.counts == {"a": 1}
 
@@ -367,7 +370,7 @@ async def test_a_failed_run_goes_on_at_the_node_that_failed(effects, store):
 
     assert shared == {"trail": ["a", "b", "c"]}
     assert effects.counts == {"a": 1, "b": 2, "c": 1}
-    assert (await store.run("r")).error == ""
+    assert not (await store.run("r")).error
     lines = [(entry.place, entry.node_id, entry.phase) for entry in await store.entries("r")]
     assert lines == [
         (1, "a", "completed"),
@@ -697,9 +700,36 @@ async def test_what_run_async_refuses(effects, store):
         await flow.run_async({}, run_id="r", store=store, lease=0)
     with pytest.raises(ValueError, match="empty"):
         await flow.run_async({}, run_id="", store=store)
-    with pytest.raises(TypeError, match="must be a dict"):
-        await flow.resume("r", [], store=store)
+    with pytest.raises(TypeError, match="must be a dict, or be left out, not an int"):
+        await flow.resume("r", 7, store=store)
     assert effects.done == []
+
+
+@pytest.mark.parametrize(
+    ("run_id", "error", "said"),
+    [
+        (7, TypeError, "run_id is a text, and 7 is an int"),
+        (b"r", TypeError, "run_id is a text, and b'r' is a bytes"),
+        (False, TypeError, "is a bool"),
+        ("x" * 201, ValueError, "201 characters; 200 is the most"),
+        ("a\nb", ValueError, "cannot be printed"),
+        ("\x1b[31m", ValueError, "cannot be printed"),
+        ("\ud800", ValueError, "cannot be printed"),
+    ],
+)
+async def test_an_id_is_a_text_that_people_can_type(effects, store, run_id, error, said):
+    """Any other is refused before anything runs or is stored."""
+    flow = chain(effects.node("a"))
+
+    with pytest.raises(error, match=said):
+        await flow.run_async({}, run_id=run_id, store=store)
+
+    assert await store.runs() == []
+    assert effects.done == []
+    if error is TypeError:
+        with pytest.raises(TypeError, match=said):
+            await flow.resume(run_id, store=store)
+    await flow.run_async({}, run_id="Zürich 7/" + "x" * 191, store=store)
 
 
 async def test_a_checkpoint_that_is_damaged_is_refused_and_the_run_given_back(effects):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from decimal import Decimal
+from pathlib import Path
+from shlex import quote
+from urllib.parse import unquote
 
 import pytest
 
@@ -15,6 +18,7 @@ from pocketflow_async.infrastructure.checkpoints import (
     AnswerError,
     CheckpointError,
     NeedsReconciliation,
+    Question,
     RunNotFound,
     RunSuspended,
     answer,
@@ -22,7 +26,8 @@ from pocketflow_async.infrastructure.checkpoints import (
     current_run,
     questions,
 )
-from pocketflow_async.infrastructure.store import MemoryStore
+from pocketflow_async.infrastructure.store import MemoryStore, SqliteStore
+from pocketflow_async.infrastructure.store_place import default_url
 from tests.engine.engine_kit import Recorder
 from tests.engine.resume_kit import Crash, CutOff, Effects, chain
 
@@ -55,7 +60,7 @@ async def test_a_question_ends_the_process_but_not_the_run(effects, store):
     """The nodes before it are stored; answered, the run goes on with the answer."""
     flow = chain(effects.node("a"), Asks(max_retries=3), effects.node("b"))
 
-    with pytest.raises(RunSuspended, match="approve r --value JSON") as caught:
+    with pytest.raises(RunSuspended, match="Give it by `answer") as caught:
         await flow.run_async({}, run_id="r", store=store)
     row = await store.run("r")
     assert (row.status, row.error, row.owner) == ("suspended", "sell?", None)
@@ -75,6 +80,41 @@ async def test_a_question_ends_the_process_but_not_the_run(effects, store):
         b'{"question":"sell?","value":"yes","by":"ann","at":"1970-01-01T00:00:00Z"}'
     ]
     assert await questions("r", store=store) == []
+
+
+@pytest.mark.parametrize(
+    ("run_id", "folder", "said"),
+    [
+        ("r", "plain", "`pocketflow-async approve r --value JSON --store {path}`"),
+        ("my run; $x", "it's", "approve 'my run; $x' --value JSON --store {path}`"),
+        ("-r", "plain", "approve --value JSON --store {path} -- -r`"),
+    ],
+)
+async def test_the_error_has_the_whole_command(tmp_path, run_id, folder, said):
+    """It can be put into a shell as it is, but for the answer, from whatever folder."""
+    path = tmp_path / folder / "s.db"
+    path.parent.mkdir()
+
+    for work in (
+        lambda flow: flow.run_async({}, run_id=run_id, store=path),
+        lambda flow: flow.resume(run_id, store=path),
+    ):
+        with pytest.raises(RunSuspended) as caught:
+            await work(AsyncFlow(Asks()))
+
+        assert said.format(path=quote(str(path))) in str(caught.value)
+
+
+async def test_the_command_names_a_question_only_where_there_are_several(tmp_path):
+    """And no store, where it is the one that commands take by themselves."""
+    async with SqliteStore(tmp_path / "s.db") as store:
+        one = Question("r", "1.1:a", "sell?", "Asks")
+
+        assert "--question 1.1:a --store" in str(RunSuspended(one, store, several=True))
+        store.path = Path(unquote(default_url().removeprefix("sqlite:///")))
+        assert "`pocketflow-async approve r --value JSON`" in str(RunSuspended(one, store))
+        again = """`pocketflow-async approve r --value '{"done": false}'`"""
+        assert again in str(NeedsReconciliation("r", "Sell", "r:1.1", store))
 
 
 async def test_a_run_without_an_answer_is_not_run_again(effects, store):

@@ -32,6 +32,37 @@ def one(**changes):
     return {"blocks": [{"id": "p", "category": "providers", "type": "test", **changes}]}
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("riskeffect", "risk_effect"),
+        ("riskEffect", "risk_effect"),
+        ("on_restrat", "on_restart"),
+        ("time_out", "timeout"),
+        ("propertes", "properties"),
+        ("input", "inputs"),
+    ],
+)
+def test_a_misspelt_key_of_a_block_is_refused(key, meant):
+    """Else it would be left out, and nobody would see it."""
+    (problem,) = problems(one(**{key: "reduce"}))
+
+    assert problem.startswith("block 'p', at /blocks/0: ")
+    assert f"{key!r}; did you mean {meant!r}?" in problem
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("icon", "x", "position", "style", "label", "title", "ports", "data", "description"),
+        *("_inputs", "inputPorts", "outputPorts", "displayName", "collapsed", "color", ""),
+    ],
+)
+def test_what_an_editor_keeps_in_a_block_is_allowed(key):
+    """Keys that are not nearly one of ours mean nothing here."""
+    assert define(one(**{key: 1})).hash == define(one()).hash
+
+
 def connection(source, target, start=0, end=0):
     return {
         "from": {"blockId": source, "index": start},
@@ -52,8 +83,8 @@ def connection(source, target, start=0, end=0):
         ({"blocks": [3]}, "block number 0, at /blocks/0: "),
         ({"blocks": [], "connections": {}}, "at /connections: input should be a valid list"),
         ({"blocks": [], "x": float("nan")}, "at /x: nan is no number that JSON has"),
-        ({"blocks": [], "x": {1: 2}}, "at /x: the key 1 is a int; JSON has only text for keys"),
-        ({"blocks": [], "x": [{"y": object()}]}, "at /x/0/y: a object is no plain JSON"),
+        ({"blocks": [], "x": {1: 2}}, "at /x: the key 1 is an int; JSON has only text for keys"),
+        ({"blocks": [], "x": [{"y": object()}]}, "at /x/0/y: an object is no plain JSON"),
         ({"blocks": [], "x": 10**5000}, "at /x: the number has too many digits"),
     ],
 )

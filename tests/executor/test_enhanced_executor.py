@@ -335,8 +335,8 @@ async def test_what_takes_risk_away(infra, kind):
     await infra.emergency.reduce("careful")
 
     assert (await executor(infra, calming, CHEAP).execute())["status"] == "completed"
-    with pytest.raises(EmergencyHalted):
-        await executor(infra, trade(), CHEAP).execute()
+    refused = await executor(infra, trade(), CHEAP).execute()
+    assert [one["nodeId"] for one in refused["skipped"]] == ["order"]
 
     await infra.emergency.halt("stop")
     if kind == "cancel":
@@ -347,14 +347,45 @@ async def test_what_takes_risk_away(infra, kind):
 
 
 async def test_under_reducing_an_entry_is_refused_when_it_comes(infra):
-    """The execution begins, and reads its prices."""
-    price, bought = Calls({"price": 0.5}), Calls({"order": 1})
+    """It is skipped with the reason, and what needs it too; the exit after it runs."""
+    price, bought, sold = Calls({"price": 0.5}), Calls({"order": 1}), Calls({"order": 2})
+    workflow = trade()
+    workflow["blocks"] += [
+        block("tell", "actions", "notify", {"signal": "order.order"}),
+        buy("exit", "cheap.pass", type="sell", risk_effect="reduce"),
+    ]
+    events = await heard(infra)
     await infra.emergency.reduce("careful")
 
-    with pytest.raises(EmergencyHalted):
-        await executor(infra, trade(), {PRICE: price, BUY: bought}).execute()
+    result = await executor(
+        infra, workflow, {PRICE: price, BUY: bought, ("actions", "sell"): sold}
+    ).execute()
 
-    assert (len(price), len(bought)) == (1, 0)
+    assert (len(price), len(bought), len(sold)) == (1, 0, 1)
+    assert result["status"] == "completed"
+    order, tell = result["skipped"]
+    assert order["nodeId"] == "order"
+    assert "is in reducing state. Reason: careful" in order["reason"]
+    assert tell == {"nodeId": "tell", "reason": "it needs 'order', which was skipped"}
+    told = [(one["type"], one["node_id"]) for one in events if one.get("node_id") == "order"]
+    assert told == [("node_skipped", "order")]
+
+
+async def test_a_halt_while_it_reduces_ends_it(infra):
+    """What was only careful becomes a halt: then not even the exit runs."""
+    sold = Calls({"order": 2})
+    workflow = trade()
+    workflow["blocks"][2] = buy("exit", "cheap.pass", type="sell", risk_effect="reduce")
+
+    async def price(node, inputs, context):
+        await infra.emergency.halt("now")
+        return {"price": 0.5}
+
+    await infra.emergency.reduce("careful")
+    with pytest.raises(EmergencyHalted, match="now"):
+        await executor(infra, workflow, {PRICE: price, ("actions", "sell"): sold}).execute()
+
+    assert len(sold) == 0
 
 
 async def test_a_halt_by_another_process(infra):

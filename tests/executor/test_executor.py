@@ -183,9 +183,9 @@ async def test_an_empty_workflow_is_completed(make):
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (object(), "at /x: a object is no plain JSON"),
+        (object(), "at /x: an object is no plain JSON"),
         (float("nan"), "at /x: nan is no number that JSON has"),
-        ({1: 2}, "at /x: the key 1 is a int; JSON has only text for keys"),
+        ({1: 2}, "at /x: the key 1 is an int; JSON has only text for keys"),
         ([{"y": {1, 2}}], "at /x/0/y: a set is no plain JSON"),
         ([10**5000], "at /x/0: the number has too many digits"),
         ("x" * 2000, "has 2,008 bytes of JSON, and 1,000 may be (max_output_bytes)"),
@@ -365,6 +365,76 @@ async def test_subclasses_execute_blocks():
     result = await Own(trade(), handlers={PRICE: yields(price=0.5)}).execute()
 
     assert result["outputs"]["order"] == {"order": True, "by": "order"}
+
+
+NO = "its signal is false"
+
+
+@pytest.mark.parametrize(
+    "signal", [False, 0, None, "", [], {}, {"pass": False}, {"order": None}], ids=repr
+)
+async def test_an_action_whose_signal_is_false_is_not_done(make, signal):
+    """Whatever its handler looks at: it is not called, and what needs it is skipped."""
+    acted = Calls({"out": 1})
+    workflow = {
+        "blocks": [
+            provider("says", outputs=["it"]),
+            block("act", "actions", "own", {"signal": "says.it"}, ["out"]),
+            block("then", "actions", "own", {"signal": "act.out"}, ["out"]),
+        ]
+    }
+
+    result = await make(workflow, {PRICE: yields(it=signal), ("actions", "own"): acted}).execute()
+
+    assert len(acted) == 0
+    assert result["status"] == "completed"
+    assert result["skipped"] == [
+        {"nodeId": "act", "reason": NO},
+        {"nodeId": "then", "reason": "it needs 'act', which was skipped"},
+    ]
+
+
+@pytest.mark.parametrize("kind", ["buy", "sell", "cancel", "notify"])
+async def test_a_handler_in_place_of_a_built_in_one_heeds_the_signal(make, kind):
+    """Of an executor, of a category or of a subclass alike."""
+    workflow = {"blocks": [*trade()["blocks"][:2], buy("act", "cheap.pass", type=kind)]}
+
+    for key in [("actions", kind), "actions"]:
+        acted = Calls({"out": 1})
+        result = await make(workflow, {PRICE: yields(price=1.5), key: acted}).execute()
+        assert (len(acted), result["skipped"]) == (0, [{"nodeId": "act", "reason": NO}])
+
+    class Own(WorkflowExecutor):
+        async def _execute_action_node(self, node, inputs):
+            raise AssertionError(node)
+
+    result = await Own(workflow, handlers={PRICE: yields(price=1.5)}).execute()
+    assert result["skipped"] == [{"nodeId": "act", "reason": NO}]
+
+
+async def test_a_constant_signal_counts_and_a_missing_one_says_nothing(make):
+    """A false one in properties keeps an action from running; one that is missing is an error."""
+    acted = Calls({"out": 1})
+    off = block("off", "actions", "own", {"signal": None}, properties={"signal": False})
+    free = block("free", "actions", "own")
+    bad = block("bad", "actions", "own", {"signal": "says.it"})
+    workflow = {"blocks": [off, free, provider("says", outputs=["it"]), bad]}
+
+    result = await make(workflow, {PRICE: yields(), ("actions", "own"): acted}).execute()
+
+    assert [one.node_id for one in acted.contexts] == ["free"]
+    assert result["skipped"] == [{"nodeId": "off", "reason": NO}]
+    assert [(one["nodeId"], one["error_type"]) for one in result["errors"]] == [
+        ("bad", "MissingInputError")
+    ]
+
+
+async def test_built_in_actions_say_that_they_do_nothing(make):
+    """With a false signal they run, and yield no order."""
+    result = await make(trade(), {PRICE: yields(price=1.5)}).execute()
+
+    assert result["outputs"]["order"] == {"order": None}
+    assert result["skipped"] == []
 
 
 async def test_text_is_a_workflow_too(make):

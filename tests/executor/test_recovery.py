@@ -11,6 +11,7 @@ import pytest
 from pocketflow_async.infrastructure.emergency import EmergencyHalted
 from pocketflow_async.infrastructure.owners import this_process
 from pocketflow_async.infrastructure.store.errors import LeaseLost
+from pocketflow_async.workflow.block_values import OutputError
 from pocketflow_async.workflow.executor import NoHandlerError
 from pocketflow_async.workflow.recovery import (
     NOT_DONE,
@@ -163,6 +164,65 @@ async def test_a_reconcile_that_fails_leaves_the_execution_as_it_was(place):
 
     (found,) = await place.recovered(reconcile=lambda key, doubt: NOT_DONE)
     assert found.status == "completed"
+
+
+@pytest.mark.parametrize("answer", [{}, {"done": True}])
+async def test_outputs_that_lack_one_are_refused(place, answer):
+    """Nothing is stored, and the execution waits on; whoever answers learns what is missing."""
+    name = await place.dies(during="a")
+    place.later()
+    await place.recovered()
+    before = await place.store.entries(name)
+
+    async with place.process() as infra:
+        handlers = place.world.handlers
+        with pytest.raises(OutputError, match="no 'out' for block 'a'"):
+            await resume_execution(
+                infra, name, handlers=handlers, reconcile=lambda key, doubt: answer
+            )
+
+        assert await place.store.entries(name) == before
+        row = await place.store.run(name)
+        assert (row.status, row.owner) == ("needs_reconciliation", None)
+        assert "idempotency key" in row.error
+
+        await resume_execution(
+            infra, name, handlers=handlers, reconcile=lambda key, doubt: {"out": "filled"}
+        )
+    assert place.world.count("a") == 0
+
+
+async def test_what_is_skipped_under_reducing_after_a_crash_says_that_it_had_begun(place):
+    """An entry is not made while only exits may be; nobody reads that it was never tried."""
+    await place.dies(during="a")
+    place.later()
+
+    async with place.process() as infra:
+        await infra.emergency.reduce("careful")
+        (found,) = await recover(
+            infra, handlers=place.world.handlers, reconcile=lambda key, doubt: NOT_DONE
+        )
+
+    first, second = found.result["skipped"]
+    assert (first["nodeId"], second["nodeId"]) == ("a", "b")
+    assert "careful. Attempt 1 had begun before" in first["reason"]
+    assert place.world.count("a") == 0
+
+
+async def test_what_an_execution_waited_for_is_forgotten_once_it_goes_on(place):
+    """A completed execution has no error."""
+    name = await place.dies(during="a")
+    place.later()
+    await place.recovered()
+    assert (await place.store.run(name)).error
+
+    async with place.process() as infra:
+        await resume_execution(
+            infra, name, handlers=place.world.handlers, reconcile=lambda key, doubt: NOT_DONE
+        )
+
+    row = await place.store.run(name)
+    assert (row.status, row.error) == ("completed", None)
 
 
 async def test_a_block_may_say_itself_whether_it_may_run_again(place):

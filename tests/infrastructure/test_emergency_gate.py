@@ -248,3 +248,17 @@ async def test_measured_limit_halts_without_anybody_checking():
     assert done == ["price", "buy"]
     assert isinstance(error, RiskLimitExceeded)
     assert controller.is_halted
+
+
+def test_a_gate_around_a_synchronous_flow_says_what_it_takes():
+    """The error names `gate(cached=True)`, with which the flow runs."""
+    controller = control()
+    flow = Flow(start=Node(name="read"))
+
+    with (
+        guarding(controller.gate()),
+        pytest.raises(TypeError, match=r"run_async, or `gate\(cached=True\)`"),
+    ):
+        flow.run({})
+    with guarding(controller.gate(cached=True)):
+        flow.run({})

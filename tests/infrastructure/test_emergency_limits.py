@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from decimal import Decimal
 
 import pytest
 
@@ -76,6 +77,52 @@ async def test_unknown_and_ambiguous_limits_are_errors():
         await controller.check_risk_limit("daily_loss", 600, 500)
 
     assert controller.is_normal
+
+
+WRONG = [math.nan, math.inf, True, "-500", Decimal("NaN"), Decimal("sNaN"), object(), 10**5000]
+
+
+@pytest.mark.parametrize("limit", WRONG, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("name", ["daily_loss", "orders"])
+async def test_limit_that_is_no_number_halts(name, limit):
+    """What cannot be compared is taken for exceeded, of known and unknown limits."""
+    store = MemoryStore()
+
+    with pytest.raises(ValueError, match=f"the limit '{name}' is .*: it must be a number"):
+        await control(store, limits=LIMITS).check_risk_limit(name, -1000, limit)
+
+    other = control(store)
+    await other.refresh()
+    assert other.is_halted
+    assert other.reason == f"Risk limit could not be checked: {name}"
+    assert other.get_status()["metadata"]["limit_type"] == name
+
+
+async def test_limit_that_is_no_number_obeys_auto_halt_and_on_breach():
+    """Without auto_halt it only raises; with "reduce" exits go on."""
+    controller = control(limits=RiskLimits(LIMITS, on_breach="reduce"))
+
+    with pytest.raises(ValueError, match="must be a number"):
+        await controller.check_risk_limit("daily_loss", -1, math.nan, auto_halt=False)
+    assert controller.is_normal
+    with pytest.raises(ValueError, match="must be a number"):
+        await controller.check_risk_limit("daily_loss", -1, math.nan)
+
+    assert str(controller.state) == "reducing"
+
+
+async def test_limit_that_is_no_number_halts_without_a_store():
+    """The error says what is wrong with the limit; its cause, that the halt is not stored."""
+    store = Shaky()
+    controller = control(store)
+    store.fails_writes = True
+
+    with pytest.raises(ValueError, match="must be a number") as caught:
+        await controller.check_risk_limit("daily_loss", -1, math.nan)
+
+    assert isinstance(caught.value.__cause__, StoreUnavailable)
+    assert controller.is_halted
+    await controller.close()
 
 
 @pytest.mark.parametrize(("of_controller", "given", "halts"), [

@@ -114,6 +114,57 @@ def test_limits_that_can_be_misunderstood_are_refused(name, limit, direction, sa
         RiskLimit(name, limit, direction)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "loss_today",
+        "daily_loss_usd",
+        "max_loss_per_trade",
+        "daily_losses",
+        "pnl_usd",
+        "dailyLoss",
+        "daily-loss",
+        "dailyPnL",
+        "daily_loss_pct",
+        "daily.loss.usd",
+        "lossUSD",
+        "USDLoss",
+        "PNLusd",
+        "p&l_today",
+        "LOSSES_TODAY",
+        "stoploss",
+        "maxLoss24h",
+        "profit_today",
+        "Loss per day",
+    ],
+)
+def test_words_of_losses_count_wherever_they_are(name):
+    """A limit above zero is refused unless its direction is said; one below zero is a floor."""
+    with pytest.raises(ValueError, match="ambiguous"):
+        RiskLimit(name, 500)
+
+    assert level(name, -500, -501) == "breach"
+    assert level(name, -500, 900) == "ok"
+    assert level(name, 500, 501, "ceiling") == "breach"
+    assert level(name, 500, 499, "floor") == "breach"
+
+
+@pytest.mark.parametrize(
+    ("name", "direction"),
+    [
+        ("lossless_ratio", "ceiling"),
+        ("glossary_terms", "ceiling"),
+        ("minBalance", "floor"),
+        ("netExposure", "abs"),
+        ("position-size", "abs"),
+        ("drawdowns", "abs"),
+    ],
+)
+def test_words_are_whole_however_they_are_put_together(name, direction):
+    """The words of a name are what counts, and no parts of others."""
+    assert RiskLimit(name, 5).direction == direction
+
+
 def test_explicit_direction_goes_before_the_name():
     """With `direction` a limit means what it says, whatever its name."""
     assert level("equity_loss", 500, 499, "floor") == "breach"

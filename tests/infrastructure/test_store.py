@@ -362,6 +362,18 @@ async def test_what_is_not_said_stays(store):
     assert after == replace(before, places=1, updated_at=after.updated_at)
 
 
+async def test_an_empty_error_takes_the_old_one_away(store):
+    """A run that goes on has none any more; what is not said stays as it is."""
+    await store.create_run(a_run(), lease=30)
+    await store.append("r", "me", 1, status="suspended", result="1", error="waits")
+    before = await store.run("r")
+
+    await store.append("r", "me", 1, status="running", error="")
+
+    after = await store.run("r")
+    assert after == replace(before, status="running", error=None, updated_at=after.updated_at)
+
+
 @pytest.mark.parametrize(
     ("entries", "events", "what"),
     [

@@ -100,8 +100,8 @@ def test_fields_of_dataclasses_and_named_tuples_are_ports():
     [
         ({"users": 1, "total": 2}, "usres", "'users', 'total'; did you mean 'users'?"),
         ({"a": {"bread": 1}}, "a.brad", "a dict with 'bread'; did you mean 'bread'?"),
-        ({"a": {"b": 1}}, "a.b.c", "there is a int, which has no parts by name"),
-        (5, "x", "there is a int, which has no parts by name"),
+        ({"a": {"b": 1}}, "a.b.c", "there is an int, which has no parts by name"),
+        (5, "x", "there is an int, which has no parts by name"),
         (None, "x", "there is None, which has no parts by name"),
         ([1, 2], "2", "there is a list of 2"),
         ("text", "0", "there is a str"),

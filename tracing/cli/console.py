@@ -109,9 +109,10 @@ def write_json(value: object) -> None:
     sys.stdout.write(document.dumps(value, ascii_only=not shows_unicode()) + "\n")
 
 
-def complain(message: str) -> None:
-    """Print *message* as an error to standard error."""
+def complain(message: str, *, warns: bool = False) -> None:
+    """Print *message* to standard error, as an error or as a warning."""
     tolerate(sys.stderr)
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    text = Text.assemble(("Error: ", "bold red"), message)
+    sign = ("Warning: ", "bold yellow") if warns else ("Error: ", "bold red")
+    text = Text.assemble(sign, message)
     console.print(text, soft_wrap=not console.is_terminal)  # in a pipe, one line

@@ -65,8 +65,10 @@ def halt(
     _show(found, as_json=as_json)
     if found.is_new:
         _complain(
-            f"{found.store} was not there and has been made: no program has used it yet. "
-            "If yours use another store, they go on: name it with --store or STATE_URL"
+            f"the store {found.store} was not there. It was just made, and no program has used it "
+            "yet: nothing that is at work now is halted by it. If that is not what you meant, your "
+            "programs use another store and go on: name it with --store or STATE_URL",
+            warns=True,
         )
 
 
@@ -117,10 +119,10 @@ def _done(work: Coroutine[Any, Any, Overview]) -> Overview:
         raise typer.Exit(1) from None
 
 
-def _complain(message: str) -> None:
+def _complain(message: str, *, warns: bool = False) -> None:
     from tracing.cli.console import complain
 
-    complain(message)
+    complain(message, warns=warns)
 
 
 def _show(found: Overview, *, as_json: bool, err: bool = False) -> None:

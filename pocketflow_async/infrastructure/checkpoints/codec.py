@@ -25,6 +25,7 @@ from pocketflow_async.infrastructure.checkpoints.objects import (
     state_of,
 )
 from pocketflow_async.infrastructure.checkpoints.types import VALUES, by_class, by_name
+from pocketflow_async.wording import a
 
 _TAG: Final = "$"
 _LEAVES: Final = frozenset({str, bool, type(None)})
@@ -232,7 +233,7 @@ class Decoder:
             raw = raw["v"]
         found = self._read(raw)
         if type(found) is not dict:
-            raise CheckpointError(f"it is a {type(found).__name__}, and no dict")
+            raise CheckpointError(f"it is {a(type(found).__name__)}, and no dict")
         into.clear()
         into.update(found)
         return into

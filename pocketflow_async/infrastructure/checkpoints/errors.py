@@ -15,9 +15,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pocketflow_async.errors import FlowError
+from pocketflow_async.infrastructure.checkpoints.commands import approving
 
 if TYPE_CHECKING:
     from pocketflow_async.infrastructure.checkpoints.questions import Question
+    from pocketflow_async.infrastructure.store.model import Store
 
 
 class CheckpointError(FlowError, ValueError):
@@ -59,10 +61,14 @@ class RunBusy(FlowError):
 class RunSuspended(FlowError):
     """Raised when a run waits for an answer, and the process need wait no longer."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, store: Store, *, several: bool = False) -> None:
+        which = question.question_id if several else None
+        way = f"`{approving(question.run_id, store, question_id=which)}`"
+        if not store.shared:  # no command can see it
+            way = f"`answer({question.run_id!r}, …, store=…, by=…)` in this process"
         super().__init__(
-            f"run {question.run_id!r} waits for an answer to {question.text!r}. Give it by "
-            f"`pocketflow-async approve {question.run_id} --value JSON`, then resume the run"
+            f"run {question.run_id!r} waits for an answer to {question.text!r}. Give it by {way}, "
+            "then resume the run"
         )
         self.run_id = question.run_id
         self.question = question
@@ -71,13 +77,12 @@ class RunSuspended(FlowError):
 class NeedsReconciliation(FlowError):
     """Raised when nobody knows whether a node has taken effect before the process ended."""
 
-    def __init__(self, run_id: str, node: str, key: str) -> None:
-        again, done = '{"done": false}', '{"done": true, "action": …}'
+    def __init__(self, run_id: str, node: str, key: str, store: Store) -> None:
+        again, done = approving(run_id, store, '{"done": false}'), '{"done": true, "action": …}'
         super().__init__(
             f"run {run_id!r}: the process ended while {node} was at work, and nobody knows whether "
             f"that took effect. Look for the idempotency key {key!r} where it did its work, then "
-            f"say `pocketflow-async approve {run_id} --value '{again}'` to have it run again, or "
-            f"'{done}' to go on without"
+            f"say `{again}` to have it run again, or '{done}' to go on without"
         )
         self.run_id = run_id
         self.node = node

@@ -285,6 +285,11 @@ class Keeper:
         if all(one.question_id != question.question_id for one in self._asked):
             self._asked.append(question)
 
+    @property
+    def asks_several(self) -> bool:
+        """Return whether the run waits for more than one answer."""
+        return len(self._asked) > 1
+
     async def wait_for(self, question: Question) -> None:
         """Store that the run, which stays this process's own, waits for an answer."""
         self.open(question)

@@ -93,5 +93,5 @@ async def _verdict(keeper: Keeper, node: Any, run: CurrentRun, attempt: int) -> 
     verdict = UNKNOWN if ask is None else await ask(keeper.shared, run.idempotency_key)
     if verdict is UNKNOWN:
         keeper.open(question)
-        raise NeedsReconciliation(run.run_id, run.node, run.idempotency_key)
+        raise NeedsReconciliation(run.run_id, run.node, run.idempotency_key, keeper.store)
     return verdict

@@ -17,6 +17,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from pocketflow_async.wording import a
+
 T = TypeVar("T")
 
 
@@ -96,7 +98,7 @@ def _zone(zone: dt.tzinfo | None) -> Any:
     if type(zone) is dt.timezone:
         offset, *names = zone.__getinitargs__()  # type: ignore[attr-defined]  # as pickle does
         return [offset.total_seconds(), *names]
-    raise ValueError(f"its time zone is a {type(zone).__name__}, and no ZoneInfo or timezone")
+    raise ValueError(f"its time zone is {a(type(zone).__name__)}, and no ZoneInfo or timezone")
 
 
 def _zoned(said: Any) -> dt.tzinfo | None:

@@ -13,6 +13,7 @@ from inspect import isawaitable
 from typing import Any, Final, Literal, TypeAlias
 
 from pocketflow_async.infrastructure.events.errors import SubscribeError
+from pocketflow_async.wording import a
 
 Event: TypeAlias = dict[str, Any]
 Handler: TypeAlias = Callable[[Event], Awaitable[Any] | None]
@@ -46,7 +47,7 @@ class Terms:
         if not isinstance(channel, str) or not channel:
             raise SubscribeError("a channel is a text that is not empty")
         if not callable(self.handler):
-            raise SubscribeError(f"a {type(self.handler).__name__} cannot be called: no handler")
+            raise SubscribeError(f"{a(type(self.handler).__name__)} cannot be called: no handler")
         if self.policy not in POLICIES:
             raise SubscribeError(f"{self.policy!r} is no policy; there are {', '.join(POLICIES)}")
         if not isinstance(size, int) or size < 1:

@@ -15,6 +15,7 @@ from pocketflow_async.infrastructure.store.errors import (
     UnstorableError,
 )
 from pocketflow_async.infrastructure.store.model import EmergencyRow, Entry, EventRow, RunRow
+from pocketflow_async.wording import a
 
 RUN: Final = tuple(field.name for field in fields(RunRow))
 ENTRY: Final = tuple(field.name for field in fields(Entry))
@@ -65,7 +66,7 @@ def content(what: str, value: Any) -> bytes:
     try:
         return memoryview(value).tobytes()
     except TypeError:
-        raise UnstorableError(what, f"is a {type(value).__name__}, and no bytes") from None
+        raise UnstorableError(what, f"is {a(type(value).__name__)}, and no bytes") from None
 
 
 def contents(values: Mapping[str, bytes] | None) -> dict[str, bytes]:
@@ -168,6 +169,8 @@ def said(
         "error": prose(error),
     }
     new: dict[str, Any] = {column: value for column, value in columns.items() if value is not None}
+    if error == "":
+        new["error"] = None
     return {**new, "owner": None, "lease_until": 0.0} if release else new
 
 

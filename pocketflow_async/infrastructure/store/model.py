@@ -270,7 +270,7 @@ class Store(Protocol):
             state: Values by key.
             status: Its new status.
             result: What it has come to.
-            error: Why it failed or waits.
+            error: Why it failed or waits; empty: it does so no longer.
             release: Whether it is given back.
 
         Raises:

@@ -284,7 +284,10 @@ class PostgresStore:
 
 
 def _said(columns: Mapping[str, Any]) -> tuple[str | None, ...]:
-    return tuple(columns.get(column) for column in ("status", "result", "error"))
+    found = {column: columns.get(column) for column in ("status", "result", "error")}
+    if "error" in columns and columns["error"] is None:
+        found["error"] = ""  # null leaves it as it is
+    return tuple(found.values())
 
 
 def _values(state: Mapping[str, bytes] | None) -> tuple[list[Any], ...]:

@@ -146,7 +146,8 @@ APPEND: Final = f"""
         UPDATE runs SET places = places + cardinality($7::bigint[]),
             seq = seq + cardinality($15::bigint[]), updated_at = {NOW},
             status = coalesce($21, status), result = coalesce($22, result),
-            error = coalesce($23, error), owner = CASE WHEN $24::boolean THEN NULL ELSE owner END,
+            error = CASE WHEN $23::text = '' THEN NULL ELSE coalesce($23::text, error) END,
+            owner = CASE WHEN $24::boolean THEN NULL ELSE owner END,
             lease_until = CASE WHEN $24::boolean THEN 0 ELSE lease_until END
         WHERE run_id = $2 AND owner = $3 AND fence = $4
             AND places = coalesce($5::bigint, places) AND seq = coalesce($6::bigint, seq)
