@@ -15,7 +15,17 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("pocketflow_async", "tracing")
 
 LEAVES = frozenset(
-    {"_typing", "arguments", "clock", "copying", "needing", "offloading", "options", "trail"}
+    {
+        "_typing",
+        "arguments",
+        "clock",
+        "copying",
+        "lazily",
+        "needing",
+        "offloading",
+        "options",
+        "trail",
+    }
     | {"wording"}
 )
 """Parts of the engine that know no step and no node; `hooks` may use them, but does not need to."""

@@ -17,10 +17,16 @@ from typing import Any, TypeVar
 from pocketflow_async.clock import Clock
 from pocketflow_async.clock import clock as current_clock
 from pocketflow_async.infrastructure.events.stamp import timestamp
-from pocketflow_async.infrastructure.transient import is_transient
 from pocketflow_async.resilience import CallTimeoutError as TimeoutError
 from pocketflow_async.resilience import CircuitBreaker as BreakerPolicy
-from pocketflow_async.resilience import CircuitBreakerOpen, ResilienceError, Retried, Retry, Timeout
+from pocketflow_async.resilience import (
+    CircuitBreakerOpen,
+    ResilienceError,
+    Retried,
+    Retry,
+    Timeout,
+    is_transient,
+)
 
 __all__ = [
     "CircuitBreaker",

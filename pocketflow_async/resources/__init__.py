@@ -1,7 +1,8 @@
 """Shared resources: opened when they are first used, kept well, and closed in order."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pocketflow_async.lazily import lazily as _lazily
 
 if TYPE_CHECKING:
     from pocketflow_async.resources.cache import CacheFactory
@@ -147,18 +148,6 @@ _MODULES = {
     "registry": "ResourceRegistry",
     "uses": "using",
 }
-_WHERE = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-
-def __getattr__(name: str) -> Any:
-    # Loaded when they are asked for: whoever declares a database needs no code of queues.
-    module = _WHERE.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# Loaded when they are asked for: whoever declares a database needs no code of queues.
+__getattr__, __dir__ = _lazily(__name__, _MODULES)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pocketflow_async.lazily import lazily as _lazily
 
 if TYPE_CHECKING:
     from pocketflow_async.runtime.async_local import AsyncLocalRuntime
@@ -23,26 +24,6 @@ if TYPE_CHECKING:
     from pocketflow_async.runtime.local import LocalRuntime
     from pocketflow_async.runtime.progress import show_progress
     from pocketflow_async.runtime.results import ExecutionMetrics, RunResult
-
-_WHERE = {
-    "AsyncLocalRuntime": "async_local",
-    "Event": "events",
-    "ExecutionMetrics": "results",
-    "ExecutionTimeoutError": "deadlines",
-    "LocalRuntime": "local",
-    "NodeContext": "context",
-    "NodeFailed": "events",
-    "NodeFinished": "events",
-    "NodeReady": "events",
-    "NodeRetried": "events",
-    "NodeSkipped": "events",
-    "NodeStarted": "events",
-    "RunFinished": "events",
-    "RunResult": "results",
-    "RunStarted": "events",
-    "WorkflowTimeoutError": "deadlines",
-    "show_progress": "progress",
-}
 
 __all__ = [
     "AsyncLocalRuntime",
@@ -64,14 +45,16 @@ __all__ = [
     "show_progress",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+_MODULES = {
+    "async_local": "AsyncLocalRuntime",
+    "context": "NodeContext",
+    "deadlines": "ExecutionTimeoutError WorkflowTimeoutError",
+    "events": (
+        "Event NodeFailed NodeFinished NodeReady NodeRetried NodeSkipped NodeStarted RunFinished "
+        "RunStarted"
+    ),
+    "local": "LocalRuntime",
+    "progress": "show_progress",
+    "results": "ExecutionMetrics RunResult",
+}
+__getattr__, __dir__ = _lazily(__name__, _MODULES)

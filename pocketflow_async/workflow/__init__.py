@@ -4,8 +4,9 @@ Code strings are trusted code of their author: they can do whatever the process 
 looks through them catches mistakes; it is no sandbox.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pocketflow_async.lazily import lazily as _lazily
 
 if TYPE_CHECKING:
     from pocketflow_async.workflow.async_builder import AsyncWorkflowBuilder
@@ -78,18 +79,6 @@ _MODULES = {
     "spec": "Context Edge NodeSpec Port Ports Work Workflow",
     "workflow_node": "WorkflowNode",
 }
-_WHERE = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-
-def __getattr__(name: str) -> Any:
-    # Loaded when they are asked for: the runtime needs the data of workflows, but no builder.
-    module = _WHERE.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# Loaded when they are asked for: the runtime needs the data of workflows, but no builder.
+__getattr__, __dir__ = _lazily(__name__, _MODULES)

@@ -786,7 +786,11 @@ async def test_the_lease_is_renewed_while_a_node_is_at_work(effects):
         async def exec_async(self, prep_res):
             await renewed.wait()
 
-    await chain(Waits()).run_async({}, run_id="r", store=Watched(), lease=0.03)
+    store = Watched()
+    await chain(Waits()).run_async({}, run_id="r", store=store, lease=0.03)
+
+    assert store.renewals >= 3
+    assert (await store.run("r")).status == "completed"
 
 
 async def test_a_run_that_another_has_taken_over_ends_here(effects):

@@ -20,7 +20,7 @@ from tests.executor.executor_kit import (
 MANY = 50
 
 
-async def run_many(infra):
+async def assert_ids_apart(infra):
     """Execute fifty workflows at once; check that each has only its own."""
     events = await heard(infra)
     chance = random.Random(7)
@@ -71,10 +71,10 @@ async def run_many(infra):
 
 async def test_fifty_workflows_keep_their_ids_apart(infra):
     """Results, events, state, keys and lines of the log: each has its own ids only."""
-    await run_many(infra)
+    await assert_ids_apart(infra)
 
 
 async def test_fifty_workflows_in_a_file(tmp_path):
     """The same with a store on disk, whose writes take turns."""
     async with SqliteStore(tmp_path / "state.db") as store, infrastructure(store) as infra:
-        await run_many(infra)
+        await assert_ids_apart(infra)

@@ -211,6 +211,8 @@ async def test_guide_testing_your_migration_integration_tests(block, workflow, m
 
     await found["test_events_emitted"]()
 
+    assert len(made) == 1
+
 
 def test_guide_testing_your_migration_manual_testing(
     block, workflow, capsys, monkeypatch, run_closing

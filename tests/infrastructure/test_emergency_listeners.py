@@ -256,3 +256,5 @@ def test_subscribing_before_a_loop_runs():
         await controller.close()
 
     asyncio.run(main())
+
+    assert heard.changes == [("normal", "halt", "loss")]

@@ -121,11 +121,12 @@ async def test_pattern_hears_channels_that_come_later(buses):
 
 async def test_stopped_bus_loses_nothing(buses):
     """What is published while listening is stopped is heard when it goes on."""
-    heard, bus = Heard(), buses()
+    heard, witness, bus = Heard(), Heard(), buses()
     await bus.subscribe(CHANNEL, heard)
+    await buses().subscribe(CHANNEL, witness)
     await bus.stop_listening()
-    await asyncio.sleep(0.25)  # one read that is under way ends
     await bus.publish_many(CHANNEL, numbered(1, 3))
+    await until(lambda: len(witness.events) == 3)
     assert heard.events == []
     await bus.start_listening()
     assert await bus.flush()
@@ -260,7 +261,7 @@ async def test_nothing_is_lost_or_doubled_when_the_server_goes_and_comes(
     for count in (50, 200, 400):
         await until(lambda count=count: len(heard.events) >= count)
         await asyncio.to_thread(getattr(own_redis, how))
-        await asyncio.sleep(0.1)
+        await until(lambda: publisher.unsent > 0 or task.done())
         await asyncio.to_thread(own_redis.start)
     await task
     await until(lambda: len(heard.events) >= 600)

@@ -101,7 +101,7 @@ async def all_of(store):
     )
 
 
-async def compare(world, operations, same):
+async def assert_same_answers(world, operations, same):
     """Do the same with *world*'s store and with one in memory."""
     async with world, MemoryStore(clock=world.clock) as model:
         for name, args, options in operations:
@@ -118,7 +118,9 @@ async def compare(world, operations, same):
 def test_files_answer_as_memory_does(operations):
     """Whatever is done to a store in a file, its answers, errors and contents are the model's."""
     with TemporaryDirectory() as folder:
-        asyncio.run(compare(World("sqlite", Path(folder)), operations, lambda value: value))
+        asyncio.run(
+            assert_same_answers(World("sqlite", Path(folder)), operations, lambda value: value)
+        )
 
 
 @pytest.fixture
@@ -146,7 +148,7 @@ def test_postgresql_answers_as_memory_does(empty, operations):
     """As above; only the times, which are of another clock, are left out."""
 
     async def run():
-        await compare(await empty(), operations, timeless)
+        await assert_same_answers(await empty(), operations, timeless)
 
     asyncio.run(run())
 

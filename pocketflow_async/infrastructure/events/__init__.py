@@ -3,8 +3,9 @@
 `MemoryBus` serves one process, `RedisStreamsBus` many. `event_app` shows events to people.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pocketflow_async.lazily import lazily as _lazily
 
 if TYPE_CHECKING:
     from pocketflow_async.infrastructure.events.bus import EventBus
@@ -51,18 +52,6 @@ _MODULES = {
     "subscription": "Subscription",
     "web": "event_app",
 }
-_WHERE = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-
-def __getattr__(name: str) -> Any:
-    # Loaded when they are asked for: models need pydantic, and few programs use them.
-    module = _WHERE.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# Loaded when they are asked for: models need pydantic, and few programs use them.
+__getattr__, __dir__ = _lazily(__name__, _MODULES)

@@ -1,7 +1,8 @@
 """One place for state, emergencies, runs and journals: in memory, on disk, or in PostgreSQL."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pocketflow_async.lazily import lazily as _lazily
 
 if TYPE_CHECKING:
     from pocketflow_async.infrastructure.store.errors import (
@@ -55,18 +56,6 @@ _MODULES = {
     "postgres": "PostgresStore",
     "sqlite": "SqliteStore",
 }
-_WHERE = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-
-def __getattr__(name: str) -> Any:
-    # Loaded when they are asked for: not everybody stores something.
-    module = _WHERE.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# Loaded when they are asked for: not everybody stores something.
+__getattr__, __dir__ = _lazily(__name__, _MODULES)
